@@ -1,0 +1,219 @@
+//! A read round merges what enough owners know, and names those that know less: a replica with *nothing* is as stale as any.
+
+use annulus_causality::{ConflictPolicy, Object};
+use annulus_ring::NodeId;
+
+use crate::{Mode, Participants, Quorum, Verdict};
+
+/// What a read round wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadStep {
+    /// Ask an owner, sending the digest of what is known here.
+    Ask {
+        /// The owner.
+        owner: NodeId,
+    },
+    /// Ask a fallback for the hints it holds for the key.
+    AskHints {
+        /// The fallback.
+        fallback: NodeId,
+    },
+}
+
+/// Where a read stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadVerdict {
+    /// More answers are awaited.
+    Pending,
+    /// Enough owners have answered: what was merged is the answer, also where it is nothing.
+    Met,
+    /// Fewer owners than required can answer, but one did, the read is sloppy, and something was found.
+    Thin,
+    /// Fewer owners than required can answer, and nothing can be said.
+    Unreachable,
+}
+
+/// One read on its way.
+#[derive(Clone, Debug)]
+pub struct ReadRound {
+    quorum: Quorum,
+    mode: Mode,
+    policy: ConflictPolicy,
+    merged: Object,
+    /// The digest that was sent along: that of the coordinator's own object.
+    asked_with: Option<u64>,
+    /// Each owner that answered, with the digest of what it knows.
+    known: Vec<(NodeId, u64)>,
+    /// Fallbacks whose hints are awaited.
+    hints: Vec<NodeId>,
+}
+
+impl ReadRound {
+    /// Plans the round. `local` is the coordinator's own object, filled; nothing where it is damaged or the coordinator is no owner.
+    pub fn start(
+        who: &Participants<'_>,
+        required: u8,
+        mode: Mode,
+        policy: ConflictPolicy,
+        local: Option<Object>,
+        steps: &mut Vec<ReadStep>,
+    ) -> ReadRound {
+        let mut quorum = Quorum::new(who.owners, required);
+        let mut known = Vec::with_capacity(who.owners.len());
+        let asked_with = local.as_ref().map(Object::digest);
+        let mut missing = 0;
+        for (&owner, &reachable) in who.owners.iter().zip(who.reachable) {
+            if owner == who.me {
+                match asked_with {
+                    Some(digest) => {
+                        quorum.ask(owner, owner);
+                        quorum.answer(owner);
+                        known.push((owner, digest));
+                    }
+                    None => quorum.exclude(owner),
+                }
+            } else if !reachable {
+                quorum.exclude(owner);
+                missing += 1;
+            }
+        }
+        let hints: Vec<NodeId> = match mode {
+            Mode::Sloppy => who.fallbacks.iter().take(missing).copied().collect(),
+            Mode::Strict => Vec::new(),
+        };
+        steps.extend(hints.iter().map(|&fallback| ReadStep::AskHints { fallback }));
+        let merged = local.unwrap_or_default();
+        let mut round = ReadRound {
+            quorum,
+            mode,
+            policy,
+            merged,
+            asked_with,
+            known,
+            hints,
+        };
+        round.ask_enough(steps);
+        round
+    }
+
+    /// Where the read stands.
+    pub fn verdict(&self, wall_millis: u64) -> ReadVerdict {
+        if !self.hints.is_empty() {
+            return ReadVerdict::Pending;
+        }
+        match self.quorum.verdict() {
+            Verdict::Met => ReadVerdict::Met,
+            Verdict::Pending => ReadVerdict::Pending,
+            Verdict::Unreachable if self.quorum.is_waiting() => ReadVerdict::Pending,
+            Verdict::Unreachable => self.thin(wall_millis),
+        }
+    }
+
+    /// The quorum as it stands.
+    pub fn quorum(&self) -> &Quorum {
+        &self.quorum
+    }
+
+    /// Nobody's answer is awaited any more: the round can be forgotten.
+    pub fn is_over(&self) -> bool {
+        self.hints.is_empty() && !self.quorum.is_waiting()
+    }
+
+    /// Whether an answer of `peer`, as an owner or as a fallback, is awaited.
+    pub fn awaits(&self, peer: NodeId) -> bool {
+        self.hints.contains(&peer) || self.quorum.waiting().any(|owner| owner == peer)
+    }
+
+    /// Whether hints of `peer` are awaited.
+    pub fn awaits_hints(&self, peer: NodeId) -> bool {
+        self.hints.contains(&peer)
+    }
+
+    /// What is known so far.
+    pub fn merged(&self) -> &Object {
+        &self.merged
+    }
+
+    /// The digest to send along with a question.
+    pub fn digest(&self) -> Option<u64> {
+        self.asked_with
+    }
+
+    /// An owner knows the same as the digest it was sent.
+    pub fn on_same(&mut self, from: NodeId) {
+        if let (Some(owner), Some(digest)) = (self.quorum.answer(from), self.asked_with) {
+            self.known.push((owner, digest));
+        }
+    }
+
+    /// An owner's object.
+    pub fn on_object(&mut self, from: NodeId, object: Object) {
+        if let Some(owner) = self.quorum.answer(from) {
+            self.known.push((owner, object.digest()));
+            self.merge(object);
+        }
+    }
+
+    /// A fallback's hints. They never count for `r`.
+    pub fn on_hints(&mut self, from: NodeId, object: Object) {
+        if let Some(place) = self.hints.iter().position(|&fallback| fallback == from) {
+            self.hints.swap_remove(place);
+            self.merge(object);
+        }
+    }
+
+    /// Somebody that was asked will not answer: a spare is asked.
+    pub fn on_failure(&mut self, from: NodeId, steps: &mut Vec<ReadStep>) {
+        self.hints.retain(|&fallback| fallback != from);
+        self.quorum.fail(from);
+        self.ask_enough(steps);
+    }
+
+    /// Somebody is slower than the usual tail: a spare is asked as well, and hints are no longer waited for where owners suffice.
+    pub fn on_slow(&mut self, steps: &mut Vec<ReadStep>) {
+        match self.quorum.verdict() {
+            Verdict::Met => self.hints.clear(),
+            _ => self.ask_next(steps),
+        }
+    }
+
+    /// The owners that answered and know other live versions than what was merged, the coordinator among them.
+    pub fn stale(&self) -> Vec<NodeId> {
+        let digest = self.merged.digest();
+        self.known
+            .iter()
+            .filter(|(_, known)| *known != digest)
+            .map(|&(owner, _)| owner)
+            .collect()
+    }
+
+    fn thin(&self, wall_millis: u64) -> ReadVerdict {
+        let found = !self.merged.visible(wall_millis, self.policy).is_empty();
+        if self.mode == Mode::Sloppy && self.quorum.answered() > 0 && found {
+            ReadVerdict::Thin
+        } else {
+            ReadVerdict::Unreachable
+        }
+    }
+
+    fn merge(&mut self, object: Object) {
+        let mine = std::mem::take(&mut self.merged);
+        self.merged = mine.join(object);
+    }
+
+    /// Asks as many owners as are still missing.
+    fn ask_enough(&mut self, steps: &mut Vec<ReadStep>) {
+        let asked = self.quorum.answered() + u8::try_from(self.quorum.waiting().count()).unwrap_or(u8::MAX);
+        for _ in asked..self.quorum.required() {
+            self.ask_next(steps);
+        }
+    }
+
+    fn ask_next(&mut self, steps: &mut Vec<ReadStep>) {
+        let next = self.quorum.idle().next();
+        if let Some(owner) = next {
+            self.quorum.ask(owner, owner);
+            steps.push(ReadStep::Ask { owner });
+        }
+    }
+}

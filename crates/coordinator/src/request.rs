@@ -1,0 +1,431 @@
+//! A client's request and its answer as values: what `http` hands in and gets back, and what a forward carries.
+
+use std::time::Duration;
+
+use annulus_causality::Version;
+use annulus_ring::{Bucket, Key};
+use bytes::Bytes;
+
+/// How many owners must answer: `?r=` and `?w=`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// A number of owners, 1 to the bucket's `n`.
+    Count(u8),
+    /// One owner.
+    One,
+    /// A majority of the bucket's `n`.
+    Quorum,
+    /// Every owner.
+    All,
+}
+
+impl Level {
+    /// The number of answers this takes of `n` owners; `None` where `n` cannot meet it, and for zero.
+    pub fn required(self, n: u8) -> Option<u8> {
+        let required = match self {
+            Level::Count(count) => count,
+            Level::One => 1,
+            Level::Quorum => n / 2 + 1,
+            Level::All => n,
+        };
+        (1..=n).contains(&required).then_some(required)
+    }
+}
+
+/// Whether fallbacks may stand in for owners that are down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Fallbacks keep writes as hints, and count.
+    Sloppy,
+    /// Only owners count.
+    Strict,
+}
+
+/// What a replica must have done before its answer counts towards `w`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// It survives power loss.
+    Disk,
+    /// It was received (semi-synchronous).
+    Memory,
+}
+
+/// What a request says of its own consistency; what is absent comes from the bucket, then from the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `?r=`.
+    pub r: Option<Level>,
+    /// `?w=`.
+    pub w: Option<Level>,
+    /// `?sloppy=`.
+    pub mode: Option<Mode>,
+    /// `?durability=`.
+    pub durability: Option<Durability>,
+    /// `?timeout=`.
+    pub timeout: Option<Duration>,
+}
+
+/// `If-Match` and `If-None-Match: *` of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// One of these entity tags is the key's.
+    Match(Vec<u128>),
+    /// The key holds something (`If-Match: *`).
+    Exists,
+    /// The key holds nothing (`If-None-Match: *`).
+    Absent,
+}
+
+/// The value of a PUT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewValue {
+    /// The body.
+    pub value: Bytes,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Annulus-Meta-*`, without that prefix, lower case and sorted.
+    pub meta: Vec<(String, String)>,
+}
+
+/// What to do with one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Read its values.
+    Get,
+    /// Write a value, or `None` to delete.
+    Write {
+        /// The value; nothing for a delete.
+        value: Option<NewValue>,
+        /// `Annulus-Context` as it was sent; checked by the node, which has the key that seals it.
+        token: Option<String>,
+        /// Guard, if any.
+        condition: Option<Condition>,
+    },
+}
+
+/// A request about one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRequest {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// The key.
+    pub key: Key,
+    /// What to do.
+    pub operation: Operation,
+    /// How.
+    pub options: Options,
+}
+
+/// One page of a bucket's keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListRequest {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Only keys that begin with this; may be empty.
+    pub prefix: Bytes,
+    /// The first key of the page, inclusive; may be empty.
+    pub start: Bytes,
+    /// At most so many keys, 1 to [`MAX_PAGE`].
+    pub limit: usize,
+    /// `?r=`, `?timeout=`.
+    pub options: Options,
+}
+
+/// The largest page of a listing, in keys.
+pub const MAX_PAGE: usize = 1000;
+
+/// The conflict policy and consistency defaults that a bucket declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketConfig {
+    /// Replicas a key, 1 to the cluster's `--replicas`.
+    pub n: u8,
+    /// Default of `?r=`.
+    pub r: Level,
+    /// Default of `?w=`.
+    pub w: Level,
+    /// Default of `?sloppy=`.
+    pub mode: Mode,
+    /// Default of `?durability=`.
+    pub durability: Durability,
+    /// `siblings` or `lww`.
+    pub conflicts: annulus_causality::ConflictPolicy,
+    /// Versions expire so long after they were written.
+    pub ttl: Option<Duration>,
+    /// A write that would leave more siblings than this is refused, 1 to 1024.
+    pub max_siblings: u16,
+}
+
+/// What a declaration says; what is absent takes the cluster's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BucketSpec {
+    /// See [`BucketConfig::n`].
+    pub n: Option<u8>,
+    /// See [`BucketConfig::r`].
+    pub r: Option<Level>,
+    /// See [`BucketConfig::w`].
+    pub w: Option<Level>,
+    /// See [`BucketConfig::mode`].
+    pub mode: Option<Mode>,
+    /// See [`BucketConfig::durability`].
+    pub durability: Option<Durability>,
+    /// See [`BucketConfig::conflicts`].
+    pub conflicts: Option<annulus_causality::ConflictPolicy>,
+    /// See [`BucketConfig::ttl`].
+    pub ttl: Option<Duration>,
+    /// See [`BucketConfig::max_siblings`].
+    pub max_siblings: Option<u16>,
+}
+
+/// Everything a client can ask of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// GET, HEAD, PUT, DELETE of a key.
+    Key(KeyRequest),
+    /// A page of keys.
+    List(ListRequest),
+    /// `PUT /v1/buckets/{bucket}`.
+    DeclareBucket(Bucket, BucketSpec),
+    /// `DELETE /v1/buckets/{bucket}`.
+    DropBucket(Bucket),
+    /// `GET /v1/buckets/{bucket}`.
+    GetBucket(Bucket),
+    /// `GET /v1/buckets`.
+    ListBuckets,
+    /// `GET /v1/cluster`.
+    Cluster,
+    /// `GET /v1/ring`.
+    Ring,
+    /// `GET /v1/ring/{bucket}/{key}`.
+    Locate(Bucket, Key),
+    /// `GET /ready`.
+    Ready,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The live values, equal ones once, in the stable order; empty where there is none.
+    pub versions: Vec<Version>,
+    /// Equal where the set of values is equal.
+    pub etag: u128,
+    /// `Annulus-Context`.
+    pub token: String,
+    /// Owners that answered.
+    pub answered: u8,
+    /// The owners there are (the bucket's `n`).
+    pub n: u8,
+}
+
+/// What a write achieved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// `Annulus-Context`.
+    pub token: String,
+    /// Replicas, fallbacks among them, that had done what was asked when the answer was given.
+    pub answered: u8,
+    /// The owners there are (the bucket's `n`).
+    pub n: u8,
+    /// How many of `answered` are fallbacks.
+    pub fallbacks: u8,
+}
+
+/// One member as `/v1/cluster` shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberView {
+    /// Its name.
+    pub name: String,
+    /// `alive`, `suspect` or `down`, as this node sees it.
+    pub state: &'static str,
+    /// Where it serves HTTP.
+    pub http: String,
+    /// Where it serves its peers.
+    pub peer: String,
+    /// Its region.
+    pub region: String,
+    /// Its zone.
+    pub zone: String,
+    /// Its capacity.
+    pub capacity: f64,
+    /// The version of its program.
+    pub version: String,
+}
+
+/// The answer to `/v1/cluster`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterView {
+    /// The cluster's id; empty before it has formed.
+    pub cluster: String,
+    /// The ring's epoch; 0 before it has formed.
+    pub epoch: u64,
+    /// The node that answers.
+    pub node: String,
+    /// All members, by name.
+    pub nodes: Vec<MemberView>,
+}
+
+/// The answer to `/v1/ring`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingView {
+    /// The ring's epoch.
+    pub epoch: u64,
+    /// The number of partitions.
+    pub partitions: u32,
+    /// The cluster's replication factor.
+    pub n: u8,
+    /// Each partition's owners, the coordinator first.
+    pub owners: Vec<Vec<String>>,
+}
+
+/// The answer to `/v1/ring/{bucket}/{key}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocateView {
+    /// The ring's epoch.
+    pub epoch: u64,
+    /// The key's partition.
+    pub partition: u32,
+    /// The key's position.
+    pub position: u64,
+    /// Its owners, the coordinator first.
+    pub owners: Vec<String>,
+    /// Who stands in when an owner is down, in this order.
+    pub fallbacks: Vec<String>,
+}
+
+/// A page of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// In key order.
+    pub keys: Vec<Key>,
+    /// Where the next page starts, inclusive; `None` at the end.
+    pub next: Option<Bytes>,
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// To a GET.
+    Found(Found),
+    /// To a PUT or DELETE.
+    Written(Written),
+    /// To a listing.
+    Page(Page),
+    /// A bucket with its configuration, declared or by default.
+    Bucket(Bucket, BucketConfig),
+    /// The declared buckets, by name.
+    Buckets(Vec<(Bucket, BucketConfig)>),
+    /// A declaration was removed.
+    Dropped,
+    /// To `/v1/cluster`.
+    Cluster(ClusterView),
+    /// To `/v1/ring`.
+    Ring(RingView),
+    /// To `/v1/ring/{bucket}/{key}`.
+    Located(LocateView),
+    /// The node serves.
+    Ready,
+}
+
+/// What a failed request may have done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was written, and nothing will be.
+    None,
+    /// It may have taken effect, or still may.
+    Unknown,
+}
+
+/// Why a request failed; each maps to one status and one problem type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// `400`: a parameter whose value the bucket or the cluster cannot meet.
+    #[error("{parameter}: {detail}")]
+    Invalid {
+        /// Its name as the client wrote it.
+        parameter: &'static str,
+        /// What is wrong, and what would do.
+        detail: String,
+    },
+    /// `400`: the `Annulus-Context` is malformed, forged, or of another key or cluster.
+    #[error("the Annulus-Context is not usable here: {detail}")]
+    InvalidContext {
+        /// Which of these.
+        detail: String,
+    },
+    /// `404`: the bucket was never declared.
+    #[error("bucket {bucket} was never declared")]
+    NoSuchBucket {
+        /// Its name.
+        bucket: String,
+    },
+    /// `409`: a declaration that cannot change or go while the bucket holds keys.
+    #[error("bucket {bucket} holds keys: {detail}")]
+    BucketHoldsKeys {
+        /// Its name.
+        bucket: String,
+        /// What was refused.
+        detail: String,
+    },
+    /// `409`: the write would leave more siblings than the bucket allows.
+    #[error("the key has {siblings} siblings that this write does not replace, and {limit} is the limit")]
+    TooManySiblings {
+        /// How many there would be.
+        siblings: usize,
+        /// `max_siblings`.
+        limit: u16,
+    },
+    /// `412`: the condition does not hold.
+    #[error("the condition does not hold")]
+    ConditionFailed {
+        /// The key's entity tag; nothing where it holds no value.
+        etag: Option<u128>,
+    },
+    /// `503`: the quorum cannot be met.
+    #[error("{required} replicas are required and only {answered} of {n} can answer")]
+    QuorumUnreachable {
+        /// Answers the request needs.
+        required: u8,
+        /// Answers it had.
+        answered: u8,
+        /// The owners there are.
+        n: u8,
+        /// What became of a write; `Unknown` says that it may take effect.
+        outcome: Outcome,
+    },
+    /// `504`: the deadline passed.
+    #[error("the deadline passed with {answered} of {required} required answers")]
+    TimedOut {
+        /// Answers the request needs.
+        required: u8,
+        /// Answers it had.
+        answered: u8,
+        /// What became of a write.
+        outcome: Outcome,
+    },
+    /// `503`: this node cannot serve yet, or no longer.
+    #[error("this node does not serve: {reason}")]
+    NotReady {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// `503`: no room on the disk, or the disk fails; nothing was written.
+    #[error("the node cannot write: {detail}")]
+    StorageUnavailable {
+        /// Which, and what to do.
+        detail: String,
+    },
+    /// `429`: the node sheds load; nothing was done.
+    #[error("the node is overloaded: {detail}")]
+    Overloaded {
+        /// Which bound was reached.
+        detail: String,
+    },
+    /// `500`: stored records of this key are damaged on so many replicas that no answer is safe.
+    #[error("a stored record is damaged: {detail}")]
+    Damaged {
+        /// Which.
+        detail: String,
+    },
+}
+
+/// The answer to a request, or why there is none.
+pub type Reply = Result<Answer, Failure>;

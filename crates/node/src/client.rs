@@ -1,0 +1,261 @@
+//! What a client asks enters here: it is checked, given its terms, and handed to whoever coordinates it.
+
+use std::time::Duration;
+
+use annulus_causality::TokenError;
+use annulus_coordinator::{
+    Answer, BucketConfig, ClusterView, Failure, KeyRequest, LocateView, MemberView, Operation, Options, Reply, Request,
+    RingView,
+};
+use annulus_ring::{Address, Bucket, Key, NodeId, PartitionId, Ring};
+use annulus_storage::Engine;
+
+use crate::forwards::NewForward;
+use crate::io::{ClientId, Effect};
+use crate::node::Node;
+use crate::reads::{Guarded, Then};
+use crate::settings::Now;
+use crate::tasks::Requester;
+use crate::terms::Terms;
+use crate::writes::NewWrite;
+
+impl<E: Engine> Node<E> {
+    pub(crate) fn on_client(&mut self, now: Now, id: ClientId, request: Request, out: &mut Vec<Effect>) {
+        let requester = Requester::Client(id);
+        match request {
+            Request::Key(request) => self.start_key(now, requester, request, out),
+            Request::List(request) => self.when_ready(now, requester, out, |node, out| {
+                node.start_list(now, requester, request, out)
+            }),
+            Request::DeclareBucket(bucket, spec) => self.when_ready(now, requester, out, |node, out| {
+                node.declare_bucket(now, requester, bucket, &spec, out);
+            }),
+            Request::DropBucket(bucket) => {
+                self.when_ready(now, requester, out, |node, out| {
+                    node.drop_bucket(now, requester, bucket, out)
+                });
+            }
+            Request::GetBucket(_) | Request::ListBuckets => {
+                let reply = self.readiness().and_then(|()| self.get_bucket(&request));
+                self.reply(now, requester, reply, out);
+            }
+            Request::Cluster => self.reply(now, requester, Ok(Answer::Cluster(self.cluster_view())), out),
+            Request::Ring => {
+                let reply = self.cluster().map(|cluster| Answer::Ring(ring_view(&cluster.ring)));
+                self.reply(now, requester, reply, out);
+            }
+            Request::Locate(bucket, key) => {
+                let reply = self.locate(&bucket, &key);
+                self.reply(now, requester, reply, out);
+            }
+            Request::Ready => {
+                let reply = self.readiness().map(|()| Answer::Ready);
+                self.reply(now, requester, reply, out);
+            }
+        }
+    }
+
+    fn when_ready(
+        &mut self,
+        now: Now,
+        requester: Requester,
+        out: &mut Vec<Effect>,
+        then: impl FnOnce(&mut Self, &mut Vec<Effect>),
+    ) {
+        match self.readiness().and_then(|()| self.check_load()) {
+            Ok(()) => then(self, out),
+            Err(failure) => self.reply(now, requester, Err(failure), out),
+        }
+    }
+
+    /// A request about a key: coordinated here, or forwarded once to who coordinates it.
+    pub(crate) fn start_key(&mut self, now: Now, requester: Requester, request: KeyRequest, out: &mut Vec<Effect>) {
+        if let Err(failure) = self.try_key(now, requester, request, out) {
+            self.reply(now, requester, Err(failure), out);
+        }
+    }
+
+    fn try_key(
+        &mut self,
+        now: Now,
+        requester: Requester,
+        request: KeyRequest,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        self.readiness()?;
+        self.check_load()?;
+        let config = self.bucket_config(&request.bucket);
+        let terms = self.terms(now, &config, &request.options)?;
+        let address = self.address(&request.bucket, &request.key, config.n)?;
+        let who = self.participants(&address);
+        let is_read = request.operation == Operation::Get;
+        let candidates = match is_read {
+            // An owner reads by itself: its own object costs nothing.
+            true if who.is_owner() => vec![self.me],
+            true => self.shuffled(who.live_owners().collect()),
+            false => {
+                let cluster = self.cluster()?;
+                let preference = cluster.ring.preference_list(address.partition);
+                who.coordinators(terms.mode, preference.nodes())
+            }
+        };
+        if candidates.first() == Some(&self.me) {
+            return self.try_coordinate(now, requester, request, (address, terms), out);
+        }
+        // A context is checked where the client is: one that cannot be right goes no further.
+        if let Operation::Write { token: Some(token), .. } = &request.operation {
+            self.open_token(&address, token)?;
+        }
+        let required = if is_read { terms.r } else { terms.w };
+        let forward = NewForward {
+            request,
+            candidates,
+            n: who.n(),
+            required,
+            deadline: terms.deadline,
+        };
+        self.start_forward(now, requester, forward, out);
+        Ok(())
+    }
+
+    /// Coordinates a request here, whoever else could.
+    pub(crate) fn coordinate(
+        &mut self,
+        now: Now,
+        requester: Requester,
+        request: KeyRequest,
+        deadline: annulus_causality::Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        let result = self.readiness().and_then(|()| self.check_load()).and_then(|()| {
+            let config = self.bucket_config(&request.bucket);
+            let terms = Terms {
+                deadline,
+                ..self.terms(now, &config, &request.options)?
+            };
+            let address = self.address(&request.bucket, &request.key, config.n)?;
+            self.try_coordinate(now, requester, request, (address, terms), out)
+        });
+        if let Err(failure) = result {
+            self.reply(now, requester, Err(failure), out);
+        }
+    }
+
+    fn try_coordinate(
+        &mut self,
+        now: Now,
+        requester: Requester,
+        request: KeyRequest,
+        (address, terms): (Address, Terms),
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        match request.operation {
+            Operation::Get => self.start_read(now, requester, address, terms, Then::Reply, out),
+            Operation::Write {
+                value,
+                token,
+                condition,
+            } => {
+                let context = token.map(|token| self.open_token(&address, &token)).transpose()?;
+                match condition {
+                    None => self.start_write(
+                        now,
+                        requester,
+                        NewWrite {
+                            address,
+                            value,
+                            context,
+                            terms,
+                        },
+                        out,
+                    ),
+                    Some(condition) => {
+                        self.check_room()?;
+                        let guarded = Some(Box::new(Guarded {
+                            value,
+                            context,
+                            condition,
+                        }));
+                        self.start_read(now, requester, address, terms, Then::Write(guarded), out);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn terms(&self, now: Now, config: &BucketConfig, options: &Options) -> Result<Terms, Failure> {
+        let owners = config.n.min(u8::try_from(self.members()).unwrap_or(u8::MAX));
+        let timeout: Duration = options.timeout.unwrap_or(self.settings.timeout);
+        Terms::new(config, options, owners, now.monotonic + timeout)
+    }
+
+    fn open_token(&self, address: &Address, token: &str) -> Result<annulus_causality::CausalContext, Failure> {
+        let cluster = self.cluster()?;
+        cluster
+            .key
+            .open(&address.scope(), token)
+            .map_err(|error: TokenError| Failure::InvalidContext {
+                detail: error.to_string(),
+            })
+    }
+
+    fn cluster_view(&self) -> ClusterView {
+        let nodes = self.membership.members().into_iter().map(|state| MemberView {
+            name: state.record.member.name.as_str().to_owned(),
+            state: state.liveness.as_str(),
+            http: state.record.http.clone(),
+            peer: state.record.peer.clone(),
+            region: state.record.member.region.clone(),
+            zone: state.record.member.zone.clone(),
+            capacity: state.record.member.capacity.as_f64(),
+            version: state.record.version.clone(),
+        });
+        ClusterView {
+            cluster: self
+                .cluster
+                .as_ref()
+                .map(|cluster| cluster.id.to_string())
+                .unwrap_or_default(),
+            epoch: self.cluster.as_ref().map_or(0, |cluster| cluster.ring.epoch()),
+            node: self.settings.name.as_str().to_owned(),
+            nodes: nodes.collect(),
+        }
+    }
+
+    fn locate(&self, bucket: &Bucket, key: &Key) -> Reply {
+        let cluster = self.cluster()?;
+        let address = self.address(bucket, key, self.bucket_config(bucket).n)?;
+        let list = cluster.ring.preference_list(address.partition);
+        let names = |nodes: &[NodeId]| nodes.iter().map(|&node| self.name_of(node)).collect();
+        Ok(Answer::Located(LocateView {
+            epoch: cluster.ring.epoch(),
+            partition: address.partition.index,
+            position: address.position.0,
+            owners: names(list.owners),
+            fallbacks: names(list.fallbacks),
+        }))
+    }
+}
+
+fn ring_view(ring: &Ring) -> RingView {
+    let n = ring.replicas();
+    let name = |node: &NodeId| {
+        ring.member(*node)
+            .map(|member| member.name.as_str().to_owned())
+            .unwrap_or_default()
+    };
+    let owners = |index| {
+        ring.preference_list(PartitionId { n, index })
+            .owners
+            .iter()
+            .map(name)
+            .collect()
+    };
+    RingView {
+        epoch: ring.epoch(),
+        partitions: ring.partitions().count(),
+        n,
+        owners: (0..ring.partitions().count()).map(owners).collect(),
+    }
+}

@@ -1,0 +1,199 @@
+//! Hinted handoff: a hint goes to its owner once it is back, at the pace that the owner grants, and is forgotten once stored there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use annulus_causality::{CausalContext, Instant, Object};
+use annulus_protocol::{Delta, Message};
+use annulus_ring::{Address, NodeId};
+use annulus_storage::{Engine, HintError};
+
+use crate::durable::Completion;
+use crate::io::{Effect, Level};
+use crate::node::{Node, wire};
+use crate::settings::Now;
+
+/// How often owners with hints are looked after.
+const ROUND: Duration = Duration::from_secs(1);
+/// What an owner grants at once, in bytes: a few batches of its disk. It grants again once all of that is durable there.
+const WINDOW: u64 = 1 << 20;
+/// An owner that takes nothing for so long, though its link is up, is offered its hints anew.
+const STALLED: Duration = Duration::from_secs(10);
+
+/// One owner's hints on their way.
+#[derive(Clone, Debug, Default)]
+struct Delivery {
+    /// Sent and not yet taken.
+    sent: BTreeSet<u64>,
+    /// The last one that was sent.
+    last: u64,
+    /// When the owner last granted or took something.
+    progress: Instant,
+}
+
+/// The state of handoff, which a restart forgets: hints themselves are durable.
+#[derive(Debug, Default)]
+pub(crate) struct Handoff {
+    deliveries: BTreeMap<NodeId, Delivery>,
+    next_round: Option<Instant>,
+}
+
+impl Handoff {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.next_round
+    }
+
+    /// The link went down: what was sent and not taken is sent again.
+    pub(crate) fn on_link_down(&mut self, owner: NodeId) {
+        self.deliveries.remove(&owner);
+    }
+
+    /// Looks for hints of an earlier life soon.
+    pub(crate) fn start(&mut self, now: Now) {
+        self.wake(now);
+    }
+
+    fn wake(&mut self, now: Now) {
+        self.next_round.get_or_insert(now.monotonic + ROUND);
+    }
+}
+
+impl<E: Engine> Node<E> {
+    pub(crate) fn store_hint(
+        &mut self,
+        now: Now,
+        owner: NodeId,
+        address: &Address,
+        dots: &CausalContext,
+        object: Option<Object>,
+    ) -> Result<(), HintError> {
+        let lifetime = u64::try_from(self.settings.hint_lifetime.as_millis()).unwrap_or(u64::MAX);
+        self.replica
+            .hint(owner, address, dots, object, now.wall_millis.saturating_add(lifetime))?;
+        self.counters.hints_stored += 1;
+        self.handoff.wake(now);
+        Ok(())
+    }
+
+    pub(crate) fn hint_refused(&mut self, owner: NodeId, error: &HintError, out: &mut Vec<Effect>) {
+        self.counters.hints_refused += 1;
+        let owner = self.name_of(owner);
+        let text = format!(
+            "No hint could be kept for {owner}: {error}. It learns of the write by read repair once it is back."
+        );
+        self.warn_once("hint", text, out);
+    }
+
+    /// Offers hints to owners that are back, and drops those whose time is over.
+    pub(crate) fn handoff_round(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.handoff.next_round.is_none_or(|at| at > now.monotonic) {
+            return;
+        }
+        self.handoff.next_round = None;
+        let count = self.replica.expire_hints(now.wall_millis);
+        if count > 0 {
+            self.counters.hints_expired += count as u64;
+            let text = format!(
+                "{count} hints were older than the hint lifetime and were dropped; read repair brings those writes back."
+            );
+            out.push(Effect::Log {
+                level: Level::Warn,
+                text,
+            });
+        }
+        self.handoff
+            .deliveries
+            .retain(|_, delivery| delivery.progress + STALLED > now.monotonic);
+        let waiting = self.replica.hint_summary();
+        for (&owner, summary) in &waiting {
+            if self.is_reachable(owner) && !self.handoff.deliveries.contains_key(&owner) {
+                out.push(Effect::Send {
+                    to: owner,
+                    message: Message::HintsWait { bytes: summary.bytes },
+                });
+            }
+        }
+        if !waiting.is_empty() {
+            self.handoff.wake(now);
+        }
+    }
+
+    /// A peer holds hints for this node: it may send a window of them.
+    pub(crate) fn on_hints_wait(&mut self, from: NodeId, out: &mut Vec<Effect>) {
+        if self.failed.is_none() && !self.is_short_of_room() {
+            out.push(Effect::Send {
+                to: from,
+                message: Message::HintCredit { bytes: WINDOW },
+            });
+        }
+    }
+
+    /// An owner takes so many bytes.
+    pub(crate) fn on_hint_credit(&mut self, now: Now, owner: NodeId, bytes: u64, out: &mut Vec<Effect>) {
+        let last = self.handoff.deliveries.get(&owner).map_or(0, |delivery| delivery.last);
+        let bytes = usize::try_from(bytes.min(WINDOW)).unwrap_or(0);
+        let hints = match self.replica.hints(owner, last, bytes) {
+            Ok(hints) => hints,
+            Err(error) => return self.warn_once("hints", format!("Hints cannot be read: {error}."), out),
+        };
+        if hints.is_empty() {
+            self.handoff.deliveries.remove(&owner);
+            return;
+        }
+        let delivery = self.handoff.deliveries.entry(owner).or_default();
+        delivery.progress = now.monotonic;
+        for hint in hints {
+            delivery.sent.insert(hint.sequence);
+            delivery.last = hint.sequence;
+            let delta = Delta {
+                at: wire(&hint.address),
+                dots: hint.dots,
+                object: hint.object,
+            };
+            out.push(Effect::Send {
+                to: owner,
+                message: Message::Hint {
+                    sequence: hint.sequence,
+                    delta,
+                },
+            });
+        }
+    }
+
+    /// A hint for this node.
+    pub(crate) fn on_hint(&mut self, from: NodeId, sequence: u64, delta: &Delta, out: &mut Vec<Effect>) {
+        let Some(address) = self.address_of(&delta.at) else {
+            return;
+        };
+        if self.check_room().is_err() || !self.is_owner(&address) {
+            return;
+        }
+        match self.apply(&address, delta) {
+            Ok(()) => self.durable.after_sync(Completion::Hint { peer: from, sequence }),
+            Err(failure) => self.warn_once("hint-apply", format!("A hint could not be stored: {failure}."), out),
+        }
+        self.counters.hints_taken += 1;
+    }
+
+    /// An owner has stored a hint; once it has stored all it was sent, it is asked for more credit.
+    pub(crate) fn on_hint_taken(&mut self, now: Now, owner: NodeId, sequence: u64, out: &mut Vec<Effect>) {
+        self.replica.forget_hint(owner, sequence);
+        self.counters.hints_delivered += 1;
+        let Some(delivery) = self.handoff.deliveries.get_mut(&owner) else {
+            return;
+        };
+        delivery.progress = now.monotonic;
+        delivery.sent.remove(&sequence);
+        if delivery.sent.is_empty() {
+            let bytes = self
+                .replica
+                .hint_summary()
+                .get(&owner)
+                .map_or(0, |waiting| waiting.bytes);
+            out.push(Effect::Send {
+                to: owner,
+                message: Message::HintsWait { bytes },
+            });
+        }
+    }
+}

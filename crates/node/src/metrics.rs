@@ -1,0 +1,168 @@
+//! What a node has done and holds, as Prometheus text: counted where it happens, named here.
+
+use std::fmt::Write as _;
+
+use annulus_coordinator::{Failure, Reply};
+use annulus_membership::Liveness;
+use annulus_storage::Engine;
+
+use crate::node::Node;
+
+/// Counts since the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) reads: u64,
+    pub(crate) writes: u64,
+    pub(crate) lists: u64,
+    pub(crate) forwards: u64,
+    pub(crate) take_overs: u64,
+    pub(crate) expired: u64,
+    pub(crate) read_repairs: u64,
+    pub(crate) hints_stored: u64,
+    pub(crate) hints_delivered: u64,
+    pub(crate) hints_taken: u64,
+    pub(crate) hints_refused: u64,
+    pub(crate) hints_expired: u64,
+    pub(crate) damaged: u64,
+    pub(crate) syncs: u64,
+    unreachable: u64,
+    timed_out: u64,
+    shed: u64,
+}
+
+impl Counters {
+    pub(crate) fn count_reply(&mut self, reply: &Reply) {
+        match reply {
+            Err(Failure::QuorumUnreachable { .. }) => self.unreachable += 1,
+            Err(Failure::TimedOut { .. }) => self.timed_out += 1,
+            Err(Failure::Overloaded { .. }) => self.shed += 1,
+            _ => {}
+        }
+    }
+}
+
+pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
+    let counters = &node.counters;
+    let mut text = String::new();
+    let mut counter = |name: &str, help: &str, value: u64| {
+        let _ = write!(
+            text,
+            "# HELP annulus_{name} {help}\n# TYPE annulus_{name} counter\nannulus_{name} {value}\n"
+        );
+    };
+    counter("reads_total", "Reads that this node coordinated.", counters.reads);
+    counter("writes_total", "Writes that this node coordinated.", counters.writes);
+    counter(
+        "lists_total",
+        "Pages of keys that this node put together.",
+        counters.lists,
+    );
+    counter(
+        "forwards_total",
+        "Requests that were handed to another coordinator.",
+        counters.forwards,
+    );
+    counter(
+        "take_overs_total",
+        "Forwards taken over by another owner, as the first was slow.",
+        counters.take_overs,
+    );
+    counter(
+        "expired_total",
+        "Requests of peers dropped as their deadline had passed.",
+        counters.expired,
+    );
+    counter(
+        "read_repairs_total",
+        "Replicas that a read found stale and repaired.",
+        counters.read_repairs,
+    );
+    counter(
+        "hints_stored_total",
+        "Hints kept for owners that did not answer.",
+        counters.hints_stored,
+    );
+    counter(
+        "hints_delivered_total",
+        "Hints that their owners have stored.",
+        counters.hints_delivered,
+    );
+    counter(
+        "hints_taken_total",
+        "Hints of peers that this node stored as an owner.",
+        counters.hints_taken,
+    );
+    counter(
+        "hints_refused_total",
+        "Hints that were not kept, as the bound was reached or the disk failed.",
+        counters.hints_refused,
+    );
+    counter(
+        "hints_expired_total",
+        "Hints dropped at the end of their lifetime.",
+        counters.hints_expired,
+    );
+    counter(
+        "damaged_records_total",
+        "Reads of records whose checksum does not fit.",
+        counters.damaged,
+    );
+    counter("syncs_total", "Syncs of the engine that completed.", counters.syncs);
+    counter(
+        "quorum_unreachable_total",
+        "Requests that failed as too few replicas could answer.",
+        counters.unreachable,
+    );
+    counter("timed_out_total", "Requests whose deadline passed.", counters.timed_out);
+    counter(
+        "shed_total",
+        "Requests refused as the node was overloaded.",
+        counters.shed,
+    );
+    gauges(node, &mut text);
+    text
+}
+
+fn gauges<E: Engine>(node: &Node<E>, text: &mut String) {
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        let _ = write!(
+            text,
+            "# HELP annulus_{name} {help}\n# TYPE annulus_{name} gauge\nannulus_{name} {value}\n"
+        );
+    };
+    gauge("ready", "1 where the node serves.", u64::from(node.readiness().is_ok()));
+    gauge(
+        "epoch",
+        "The ring's epoch; 0 before there is one.",
+        node.advertised().epoch,
+    );
+    gauge(
+        "requests_in_progress",
+        "Requests being worked on.",
+        node.tasks.len() as u64,
+    );
+    let waiting = node.replica.hint_summary();
+    gauge(
+        "hints_waiting",
+        "Hints kept here.",
+        waiting.values().map(|waiting| waiting.hints).sum(),
+    );
+    gauge(
+        "hints_waiting_bytes",
+        "Bytes of the hints kept here.",
+        waiting.values().map(|waiting| waiting.bytes).sum(),
+    );
+    let members = node.membership.members();
+    for (state, liveness) in [
+        ("alive", Liveness::Alive),
+        ("suspect", Liveness::Suspect),
+        ("down", Liveness::Down),
+    ] {
+        let count = members.iter().filter(|member| member.liveness == liveness).count();
+        gauge(
+            &format!("members_{state}"),
+            "Members as this node sees them.",
+            count as u64,
+        );
+    }
+}

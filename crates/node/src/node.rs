@@ -1,0 +1,648 @@
+//! A node: every input is dispatched here, and whatever waits is answered when what it waits for has come.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use annulus_causality::{Actor, CausalContext, HybridClock, Instant};
+use annulus_coordinator::{Failure, Outcome, Reply};
+use annulus_membership::{Action, Hello, MemberRecord, Membership, Secret, next_incarnation};
+use annulus_protocol::{Message, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, WireKey};
+use annulus_ring::{Address, Bucket, Key, Member, NodeId};
+use annulus_storage::{Engine, Replica};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use crate::buckets::{Registry, Stored};
+use crate::durable::{Completion, Durable};
+use crate::forwards::RecentForwards;
+use crate::handoff::Handoff;
+use crate::io::{Effect, Input, Level};
+use crate::latency::Latency;
+use crate::memory::{self, Cluster, Memory, OpenError};
+use crate::metrics::Counters;
+use crate::reads::PeerRead;
+use crate::settings::{Now, Settings};
+use crate::tasks::{Requester, Tasks, Work};
+use crate::writes::{PeerWrite, Who};
+
+/// After a restart a node waits so long for a majority of its peers before it serves by what it knows itself.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Staged writes above this are applied though a sync is under way, in bytes: memory stays bounded.
+const MAX_STAGED_BYTES: usize = 8 << 20;
+/// The same warning is not said again before this has passed.
+const WARN_AGAIN: Duration = Duration::from_secs(30);
+
+/// A node as a state machine.
+#[derive(Debug)]
+pub struct Node<E: Engine> {
+    pub(crate) settings: Settings,
+    pub(crate) me: NodeId,
+    pub(crate) incarnation: u64,
+    pub(crate) replica: Replica<E>,
+    pub(crate) membership: Membership,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) buckets: Registry,
+    pub(crate) clock: HybridClock,
+    pub(crate) tasks: Tasks,
+    pub(crate) durable: Durable,
+    pub(crate) recent: RecentForwards,
+    pub(crate) latency: Latency,
+    pub(crate) handoff: Handoff,
+    pub(crate) counters: Counters,
+    pub(crate) rng: StdRng,
+    /// Why the disk cannot be used any more.
+    pub(crate) failed: Option<String>,
+    free_bytes: u64,
+    /// Until then a restarted node waits for its peers; nothing where it serves.
+    settles_at: Option<Instant>,
+    warned: std::collections::BTreeMap<&'static str, Instant>,
+    now: Now,
+}
+
+impl<E: Engine> Node<E> {
+    /// A node over what its replica holds. `seed` is 32 random bytes of the operating system.
+    ///
+    /// # Errors
+    /// Where the node's own records cannot be read; nothing was changed.
+    pub fn open(
+        settings: Settings,
+        replica: Replica<E>,
+        now: Now,
+        seed: [u8; 32],
+        out: &mut Vec<Effect>,
+    ) -> Result<Self, OpenError> {
+        let memory = Memory::load(&replica)?;
+        let mut rng = StdRng::from_seed(seed);
+        let me = NodeId::of(&settings.name);
+        let incarnation = next_incarnation(memory.incarnation, rng.random());
+        let secret = memory.secret.unwrap_or_else(|| Secret::new(rng.random()));
+        let cluster = memory.known.as_ref().zip(memory.ring).map(|(known, ring)| Cluster {
+            id: known.cluster,
+            key: annulus_causality::TokenKey::new(*known.key.bytes()),
+            ring,
+        });
+        let settles_at = cluster.is_some().then(|| now.monotonic + SETTLE);
+        let membership = Membership::new(
+            membership_settings(&settings, incarnation),
+            memory.known,
+            secret,
+            memory.vote,
+        );
+        let mut node = Node {
+            me,
+            incarnation,
+            replica,
+            membership,
+            actions: Vec::new(),
+            cluster,
+            buckets: memory.buckets,
+            clock: HybridClock::new(),
+            tasks: Tasks::default(),
+            durable: Durable::default(),
+            recent: RecentForwards::default(),
+            latency: Latency::default(),
+            handoff: Handoff::default(),
+            counters: Counters::default(),
+            rng,
+            failed: None,
+            free_bytes: u64::MAX,
+            settles_at,
+            warned: Default::default(),
+            now,
+            settings,
+        };
+        memory::put_incarnation(&mut node.replica, incarnation);
+        memory::put_secret(&mut node.replica, &secret);
+        node.advertise();
+        node.handoff.start(now);
+        node.settle(now);
+        node.on_deadline(now, out);
+        Ok(node)
+    }
+
+    /// One input; what is to be done is pushed to `out`. A round of steps ends with [`Node::finish`].
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        self.now = now;
+        match input {
+            Input::Client { id, request } => self.on_client(now, id, request, out),
+            Input::Message { from, message } => self.on_message(now, from, message, out),
+            Input::LinkUp { hello } => self.on_link_up(now, &hello, out),
+            Input::LinkDown { peer } => self.on_link_down(now, peer, out),
+            Input::Accepted { hello } => self.on_accepted(now, &hello, out),
+            Input::Synced { batch } => self.on_synced(now, batch, out),
+            Input::StorageFailed { reason } => self.on_storage_failed(now, reason, out),
+            Input::FreeSpace { bytes } => self.free_bytes = bytes,
+        }
+    }
+
+    /// Ends a round: what was staged becomes one batch, and one sync makes it durable for all that wait.
+    pub fn finish(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.failed.is_some() || (self.durable.is_syncing() && self.replica.size().staged_bytes < MAX_STAGED_BYTES) {
+            return;
+        }
+        match self.replica.commit() {
+            Ok(batch) => {
+                if let Some(batch) = self.durable.on_applied(batch) {
+                    out.push(Effect::Sync { batch });
+                }
+                self.say_completed(now, out);
+            }
+            Err(error) => self.on_storage_failed(now, error.to_string(), out),
+        }
+    }
+
+    /// When [`Node::on_deadline`] is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = [
+            self.tasks.next_timer(),
+            self.membership.next_deadline(),
+            self.handoff.next_deadline(),
+            self.settles_at,
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn on_deadline(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.now = now;
+        if self.membership.next_deadline().is_none_or(|at| at <= now.monotonic) {
+            self.membership_event(now, out, |membership, now, actions| {
+                membership.on_deadline(now, actions)
+            });
+        }
+        self.settle(now);
+        self.handoff_round(now, out);
+        while let Some(id) = self.tasks.due(now.monotonic) {
+            let Some(task) = self.tasks.take(id) else { break };
+            match &task.work {
+                Work::Write(_) => self.on_write_deadline(now, id, task, out),
+                Work::Read(_) => self.on_read_timer(now, id, task, out),
+                Work::Forward(_) => self.on_forward_timer(now, id, task, out),
+                Work::List(_) => self.on_list_deadline(now, &task, out),
+                Work::Declare(_) => self.on_declare_deadline(now, &task, out),
+            }
+        }
+    }
+
+    /// What to say to a peer in the handshake.
+    pub fn hello(&self, now: Now, to: Option<NodeId>) -> Hello {
+        self.membership.hello(now.monotonic, to)
+    }
+
+    /// Whether a link with whoever said this may come to be.
+    ///
+    /// # Errors
+    /// Why not, as a sentence for an operator.
+    pub fn check_hello(&self, hello: &Hello) -> Result<(), annulus_membership::HelloError> {
+        self.membership.check_hello(hello)
+    }
+
+    /// Why the disk cannot be used any more; the node then serves nothing until it is opened anew.
+    pub fn failure(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// The counters and gauges of this node.
+    pub fn metrics(&self) -> String {
+        crate::metrics::render(self)
+    }
+
+    fn on_message(&mut self, now: Now, from: NodeId, message: Message, out: &mut Vec<Effect>) {
+        match message {
+            Message::Gossip(gossip) => self.on_gossip(now, from, gossip, out),
+            Message::Ring(bytes) => self.on_ring(now, &bytes, out),
+            Message::Buckets(records) => records.into_iter().for_each(|record| self.merge_bucket(record)),
+            Message::Declare { request, record } => {
+                self.merge_bucket(record);
+                self.durable.after_sync(Completion::PeerDeclare { peer: from, request });
+            }
+            Message::Declared { request } => self.on_declared(now, request, from, Stored::Yes, out),
+            Message::Write {
+                request,
+                deadline,
+                durability,
+                hint_for,
+                delta,
+            } => {
+                if self.in_time(now, deadline) {
+                    return self.on_peer_write(
+                        now,
+                        from,
+                        PeerWrite {
+                            request,
+                            durability,
+                            hint_for,
+                            delta,
+                        },
+                        out,
+                    );
+                }
+                out.push(Effect::Send {
+                    to: from,
+                    message: Message::WriteDone {
+                        request,
+                        result: Err(Refusal::Expired),
+                    },
+                });
+            }
+            Message::WriteDone {
+                request,
+                result: Ok(()),
+            } => self.on_write_answer(now, request, from, out),
+            Message::WriteDone {
+                request,
+                result: Err(_),
+            } => self.on_write_failure(now, request, from, out),
+            Message::Read {
+                request,
+                deadline,
+                at,
+                digest,
+                hints,
+            } => {
+                let result = match self.in_time(now, deadline) {
+                    true => self.on_peer_read(&PeerRead { at, digest, hints }, out),
+                    false => Err(Refusal::Expired),
+                };
+                out.push(Effect::Send {
+                    to: from,
+                    message: Message::ReadDone { request, result },
+                });
+            }
+            Message::ReadDone { request, result } => self.on_read_done(now, request, from, result, out),
+            Message::Forward {
+                id,
+                start_by,
+                deadline,
+                request,
+            } => self.on_forward(now, id, (start_by, deadline), request, out),
+            Message::Forwarded { number, reply } => self.on_forwarded(now, number, from, reply, out),
+            Message::List {
+                request,
+                deadline,
+                bucket,
+                prefix,
+                start,
+                limit,
+            } => {
+                let result = match self.in_time(now, deadline) {
+                    true => self
+                        .local_part(now, &bucket, &prefix, &start, (limit as usize).min(MAX_PART))
+                        .map_err(|_| Refusal::Damaged),
+                    false => Err(Refusal::Expired),
+                };
+                out.push(Effect::Send {
+                    to: from,
+                    message: Message::Listed { request, result },
+                });
+            }
+            Message::Listed { request, result } => self.on_listed(now, request, from, result, out),
+            Message::HintsWait { .. } => self.on_hints_wait(from, out),
+            Message::HintCredit { bytes } => self.on_hint_credit(now, from, bytes, out),
+            Message::Hint { sequence, delta } => self.on_hint(from, sequence, &delta, out),
+            Message::HintTaken { sequence } => self.on_hint_taken(now, from, sequence, out),
+        }
+    }
+
+    /// Work whose time has passed is dropped, not done.
+    fn in_time(&mut self, now: Now, deadline: Instant) -> bool {
+        let in_time = now.monotonic <= deadline;
+        self.counters.expired += u64::from(!in_time);
+        in_time
+    }
+
+    fn on_synced(&mut self, now: Now, batch: u64, out: &mut Vec<Effect>) {
+        self.durable.on_synced(batch);
+        self.counters.syncs += 1;
+        self.say_completed(now, out);
+    }
+
+    fn say_completed(&mut self, now: Now, out: &mut Vec<Effect>) {
+        while let Some(completion) = self.durable.next() {
+            match completion {
+                Completion::Write(id) => self.on_write_answer(now, id, self.me, out),
+                Completion::PeerWrite { peer, request } => {
+                    out.push(Effect::Send {
+                        to: peer,
+                        message: Message::WriteDone {
+                            request,
+                            result: Ok(()),
+                        },
+                    });
+                }
+                Completion::Hint { peer, sequence } => {
+                    out.push(Effect::Send {
+                        to: peer,
+                        message: Message::HintTaken { sequence },
+                    });
+                }
+                Completion::Declare(id) => self.on_declared(now, id, self.me, Stored::Yes, out),
+                Completion::PeerDeclare { peer, request } => {
+                    out.push(Effect::Send {
+                        to: peer,
+                        message: Message::Declared { request },
+                    });
+                }
+                Completion::Vote => {
+                    self.membership_event(now, out, |membership, now, actions| {
+                        membership.on_vote_stored(now, actions)
+                    });
+                }
+            }
+        }
+    }
+
+    /// Nothing can be acknowledged any more: what is in progress ends, its outcome unknown.
+    fn on_storage_failed(&mut self, now: Now, reason: String, out: &mut Vec<Effect>) {
+        let text = format!(
+            "The disk failed: {reason}. The node stays up, answers 503, and opens its directory again when it can."
+        );
+        out.push(Effect::Log {
+            level: Level::Error,
+            text,
+        });
+        self.failed = Some(reason);
+        for id in self.tasks.matching(|_| true) {
+            let Some(task) = self.tasks.take(id) else { continue };
+            let failure = match task.work {
+                Work::Read(_) | Work::List(_) => self.readiness().err(),
+                _ => Some(Failure::QuorumUnreachable {
+                    required: 1,
+                    answered: 0,
+                    n: 1,
+                    outcome: Outcome::Unknown,
+                }),
+            };
+            if let (false, Some(failure)) = (task.replied, failure) {
+                self.reply(now, task.requester, Err(failure), out);
+            }
+        }
+    }
+
+    /// Gives a reply to whoever asked.
+    pub(crate) fn reply(&mut self, now: Now, requester: Requester, reply: Reply, out: &mut Vec<Effect>) {
+        self.counters.count_reply(&reply);
+        match requester {
+            Requester::Client(id) => out.push(Effect::Reply { id, reply }),
+            Requester::Peer(id) => {
+                self.recent.finish(id, &reply);
+                out.push(Effect::Send {
+                    to: id.origin,
+                    message: Message::Forwarded {
+                        number: id.number,
+                        reply: Some(reply),
+                    },
+                });
+            }
+            Requester::Task(parent, place) => match self.tasks.kind(parent) {
+                Some(Work::Forward(_)) => self.on_forwarded(now, parent, self.me, Some(reply), out),
+                Some(Work::List(_)) => self.on_list_read(now, parent, place, reply, out),
+                Some(Work::Declare(_)) => self.on_declare_list(now, parent, reply, out),
+                _ => {}
+            },
+        }
+    }
+
+    /// Whether requests about keys can be served.
+    pub(crate) fn readiness(&self) -> Result<(), Failure> {
+        let reason = match (&self.failed, &self.cluster, self.settles_at) {
+            (Some(reason), _, _) => {
+                let detail = format!("{reason}; the node opens its directory again by itself when it can");
+                return Err(Failure::StorageUnavailable { detail });
+            }
+            (None, None, _) => self
+                .membership
+                .formation_status()
+                .unwrap_or_else(|| "it has joined, and waits for the ring".into()),
+            (None, Some(_), Some(_)) => {
+                "it has just started, and waits for its peers to tell it what they last saw of it".into()
+            }
+            (None, Some(_), None) => return Ok(()),
+        };
+        Err(Failure::NotReady { reason })
+    }
+
+    pub(crate) fn cluster(&self) -> Result<&Cluster, Failure> {
+        let reason = || {
+            self.membership
+                .formation_status()
+                .unwrap_or_else(|| "it has joined, and waits for the ring".into())
+        };
+        self.cluster
+            .as_ref()
+            .ok_or_else(|| Failure::NotReady { reason: reason() })
+    }
+
+    /// Serves from now on, where a majority of the members is there, or enough time has passed.
+    pub(crate) fn settle(&mut self, now: Now) {
+        let due = self.settles_at.is_some_and(|at| at <= now.monotonic);
+        if due || (self.cluster.is_some() && self.reachable_peers().len() + 1 >= self.majority()) {
+            self.settles_at = None;
+        }
+    }
+
+    pub(crate) fn check_load(&self) -> Result<(), Failure> {
+        if self.tasks.len() < self.settings.max_tasks {
+            return Ok(());
+        }
+        Err(Failure::Overloaded {
+            detail: format!(
+                "{} requests are in progress, which is the limit",
+                self.settings.max_tasks
+            ),
+        })
+    }
+
+    pub(crate) fn is_short_of_room(&self) -> bool {
+        self.free_bytes < self.settings.min_free_bytes
+    }
+
+    /// Refuses a write while the disk can still be written.
+    pub(crate) fn check_room(&self) -> Result<(), Failure> {
+        if let Some(reason) = &self.failed {
+            return Err(Failure::StorageUnavailable { detail: reason.clone() });
+        }
+        if !self.is_short_of_room() {
+            return Ok(());
+        }
+        let detail = format!(
+            "{} bytes are free on its file system and --min-free-bytes is {}; free some room, and it goes on by itself",
+            self.free_bytes, self.settings.min_free_bytes
+        );
+        Err(Failure::StorageUnavailable { detail })
+    }
+
+    pub(crate) fn actor(&self) -> Actor {
+        Actor {
+            node: self.me.0,
+            incarnation: self.incarnation,
+        }
+    }
+
+    pub(crate) fn replicas(&self) -> u8 {
+        self.cluster
+            .as_ref()
+            .map_or(self.settings.replicas, |cluster| cluster.ring.replicas())
+    }
+
+    /// How many members the ring has.
+    pub(crate) fn members(&self) -> usize {
+        self.cluster.as_ref().map_or(0, |cluster| cluster.ring.members().len())
+    }
+
+    pub(crate) fn majority(&self) -> usize {
+        self.members() / 2 + 1
+    }
+
+    pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
+        node == self.me || self.membership.is_reachable(node)
+    }
+
+    /// The ring's other members that can be reached.
+    pub(crate) fn reachable_peers(&self) -> BTreeSet<NodeId> {
+        let members = self
+            .cluster
+            .iter()
+            .flat_map(|cluster| cluster.ring.members())
+            .map(Member::id);
+        members
+            .filter(|&node| node != self.me && self.membership.is_reachable(node))
+            .collect()
+    }
+
+    pub(crate) fn name_of(&self, node: NodeId) -> String {
+        let named = self
+            .membership
+            .record(node)
+            .map(|record| record.member.name.as_str().to_owned());
+        let in_ring = || {
+            self.cluster
+                .as_ref()?
+                .ring
+                .member(node)
+                .map(|member| member.name.as_str().to_owned())
+        };
+        named.or_else(in_ring).unwrap_or_else(|| node.to_string())
+    }
+
+    /// A deadline of this node on a peer's clock; unbounded where that clock is not known yet.
+    pub(crate) fn on_clock_of(&self, peer: NodeId, now: Now, deadline: Instant) -> Instant {
+        let left = deadline.saturating_duration_since(now.monotonic);
+        let clock = self.membership.peer_clock(peer, now.monotonic);
+        clock
+            .and_then(|clock| clock.checked_add(left))
+            .unwrap_or(Instant::from_nanos(u64::MAX))
+    }
+
+    pub(crate) fn address(&self, bucket: &Bucket, key: &Key, n: u8) -> Result<Address, Failure> {
+        let partitions = self.cluster()?.ring.partitions();
+        Ok(Address::new(bucket.clone(), key.clone(), n, partitions))
+    }
+
+    pub(crate) fn address_of(&self, at: &WireKey) -> Option<Address> {
+        self.address(&at.bucket, &at.key, at.n).ok()
+    }
+
+    pub(crate) fn is_owner(&self, address: &Address) -> bool {
+        self.cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.ring.preference_list(address.partition).is_owner(self.me))
+    }
+
+    /// Who takes part in a request about this key.
+    pub(crate) fn participants(&self, address: &Address) -> Who {
+        let Some(cluster) = &self.cluster else {
+            return Who {
+                me: self.me,
+                owners: Vec::new(),
+                reachable: Vec::new(),
+                fallbacks: Vec::new(),
+            };
+        };
+        let list = cluster.ring.preference_list(address.partition);
+        let reachable = list.owners.iter().map(|&owner| self.is_reachable(owner)).collect();
+        let fallbacks = list
+            .fallbacks
+            .iter()
+            .copied()
+            .filter(|&node| node != self.me && self.is_reachable(node));
+        Who {
+            me: self.me,
+            owners: list.owners.to_vec(),
+            reachable,
+            fallbacks: fallbacks.collect(),
+        }
+    }
+
+    pub(crate) fn shuffled(&mut self, mut nodes: Vec<NodeId>) -> Vec<NodeId> {
+        nodes.shuffle(&mut self.rng);
+        nodes
+    }
+
+    pub(crate) fn seal(&self, address: &Address, context: &CausalContext) -> String {
+        self.cluster
+            .as_ref()
+            .map(|cluster| cluster.key.seal(&address.scope(), context))
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn damaged(&mut self, error: &dyn std::fmt::Display, out: &mut Vec<Effect>) -> Failure {
+        self.counters.damaged += 1;
+        let text =
+            format!("A stored record is damaged: {error}. It answers for nothing; the other replicas have the key.");
+        self.warn_once("damaged", text, out);
+        Failure::Damaged {
+            detail: error.to_string(),
+        }
+    }
+
+    /// Says something now and then, however often it happens.
+    pub(crate) fn warn_once(&mut self, kind: &'static str, text: String, out: &mut Vec<Effect>) {
+        let now = self.now.monotonic;
+        if self.warned.get(kind).is_none_or(|&last| last + WARN_AGAIN <= now) {
+            self.warned.insert(kind, now);
+            out.push(Effect::Log {
+                level: Level::Warn,
+                text,
+            });
+        }
+    }
+}
+
+/// Keys in one part of a listing, at most.
+const MAX_PART: usize = annulus_coordinator::MAX_PAGE + 1;
+
+/// An address as it travels.
+pub(crate) fn wire(address: &Address) -> WireKey {
+    WireKey {
+        n: address.partition.n,
+        bucket: address.bucket.clone(),
+        key: address.key.clone(),
+    }
+}
+
+fn membership_settings(settings: &Settings, incarnation: u64) -> annulus_membership::Settings {
+    let member = Member {
+        name: settings.name.clone(),
+        region: settings.region.clone(),
+        zone: settings.zone.clone(),
+        capacity: settings.capacity,
+    };
+    annulus_membership::Settings {
+        me: MemberRecord {
+            member,
+            http: settings.http.clone(),
+            peer: settings.peer.clone(),
+            version: settings.version.clone(),
+            incarnation,
+        },
+        join: settings.join.clone(),
+        bootstrap_expect: settings.bootstrap_expect,
+        heartbeat: settings.heartbeat,
+        replicas: settings.replicas,
+        partitions: settings.partitions,
+        protocol: (PROTOCOL_MIN, PROTOCOL_MAX),
+    }
+}

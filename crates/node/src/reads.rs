@@ -1,0 +1,345 @@
+//! A read is answered from what enough owners know, and leaves those that knew less repaired.
+
+use annulus_causality::Object;
+use annulus_coordinator::{
+    Answer, Condition, Failure, Found, NewValue, Outcome, ReadRound, ReadStep, ReadVerdict, Reply,
+};
+use annulus_protocol::{Delta, Known, Message, Refusal};
+use annulus_ring::{Address, NodeId};
+use annulus_storage::Engine;
+
+use crate::io::Effect;
+use crate::node::{Node, wire};
+use crate::settings::Now;
+use crate::tasks::{Requester, Task, TaskId, Work};
+use crate::terms::Terms;
+use crate::writes::NewWrite;
+
+/// A read that this node coordinates.
+#[derive(Debug)]
+pub(crate) struct ReadWork {
+    pub(crate) round: ReadRound,
+    address: Address,
+    terms: Terms,
+    n: u8,
+    then: Then,
+    slow_asked: bool,
+}
+
+/// What the read is for.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// A GET.
+    Reply,
+    /// A guarded write, which goes on where the condition holds.
+    Write(Option<Box<Guarded>>),
+}
+
+/// A write behind a condition.
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    pub(crate) value: Option<NewValue>,
+    pub(crate) context: Option<annulus_causality::CausalContext>,
+    pub(crate) condition: Condition,
+}
+
+impl<E: Engine> Node<E> {
+    /// Coordinates a read; this node is an owner.
+    pub(crate) fn start_read(
+        &mut self,
+        now: Now,
+        requester: Requester,
+        address: Address,
+        terms: Terms,
+        then: Then,
+        out: &mut Vec<Effect>,
+    ) {
+        let who = self.participants(&address);
+        let local = match self.replica.read(&address) {
+            Ok(object) if who.is_owner() => Some(object),
+            Ok(_) => None,
+            Err(error) => {
+                self.damaged(&error, out);
+                None
+            }
+        };
+        let mut steps = Vec::new();
+        let round = ReadRound::start(
+            &who.as_participants(),
+            terms.r,
+            terms.mode,
+            terms.policy,
+            local,
+            &mut steps,
+        );
+        let work = ReadWork {
+            round,
+            address,
+            terms,
+            n: who.n(),
+            then,
+            slow_asked: false,
+        };
+        let id = self.tasks.number();
+        let task = Task::new(requester, now.monotonic, terms.deadline, Work::Read(Box::new(work)));
+        self.counters.reads += 1;
+        self.take_read_steps(now, id, &task, steps, out);
+        self.advance_read(now, id, task, out);
+    }
+
+    fn take_read_steps(&mut self, now: Now, id: TaskId, task: &Task, steps: Vec<ReadStep>, out: &mut Vec<Effect>) {
+        let Work::Read(work) = &task.work else { return };
+        for step in steps {
+            let (to, hints) = match step {
+                ReadStep::Ask { owner } => (owner, false),
+                ReadStep::AskHints { fallback } => (fallback, true),
+            };
+            let message = Message::Read {
+                request: id,
+                deadline: self.on_clock_of(to, now, task.deadline),
+                at: wire(&work.address),
+                digest: work.round.digest().filter(|_| !hints),
+                hints,
+            };
+            out.push(Effect::Send { to, message });
+        }
+    }
+
+    /// A peer said what it knows, or refused.
+    pub(crate) fn on_read_done(
+        &mut self,
+        now: Now,
+        id: TaskId,
+        from: NodeId,
+        result: Result<Known, Refusal>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(mut task) = self.tasks.take_if(id, |work| matches!(work, Work::Read(_))) else {
+            return;
+        };
+        self.latency.observe(from, task.started, now.monotonic);
+        let mut steps = Vec::new();
+        if let Work::Read(work) = &mut task.work {
+            match result {
+                Ok(Known::Same) => work.round.on_same(from),
+                Ok(Known::Object(object)) if work.round.awaits_hints(from) => work.round.on_hints(from, object),
+                Ok(Known::Object(object)) => work.round.on_object(from, object),
+                Err(_) => work.round.on_failure(from, &mut steps),
+            }
+        }
+        self.take_read_steps(now, id, &task, steps, out);
+        self.advance_read(now, id, task, out);
+    }
+
+    /// The link to somebody that was asked is down.
+    pub(crate) fn on_read_failure(&mut self, now: Now, id: TaskId, from: NodeId, out: &mut Vec<Effect>) {
+        let Some(mut task) = self.tasks.take_if(id, |work| matches!(work, Work::Read(_))) else {
+            return;
+        };
+        let mut steps = Vec::new();
+        if let Work::Read(work) = &mut task.work {
+            work.round.on_failure(from, &mut steps);
+        }
+        self.take_read_steps(now, id, &task, steps, out);
+        self.advance_read(now, id, task, out);
+    }
+
+    /// Slower than usual: a spare is asked. At the deadline the read ends.
+    pub(crate) fn on_read_timer(&mut self, now: Now, id: TaskId, mut task: Task, out: &mut Vec<Effect>) {
+        let overdue = now.monotonic >= task.deadline;
+        let Work::Read(work) = &mut task.work else { return };
+        if overdue {
+            let (required, answered) = (work.terms.r, work.round.quorum().answered());
+            let (address, merged, stale) = (work.address.clone(), work.round.merged().clone(), work.round.stale());
+            if !task.replied {
+                let failure = Failure::TimedOut {
+                    required,
+                    answered,
+                    outcome: Outcome::None,
+                };
+                self.reply(now, task.requester, Err(failure), out);
+            }
+            return self.repair(now, &address, merged, stale, out);
+        }
+        let mut steps = Vec::new();
+        work.round.on_slow(&mut steps);
+        work.slow_asked = true;
+        self.take_read_steps(now, id, &task, steps, out);
+        self.advance_read(now, id, task, out);
+    }
+
+    fn advance_read(&mut self, now: Now, id: TaskId, mut task: Task, out: &mut Vec<Effect>) {
+        let Work::Read(work) = &mut task.work else { return };
+        let verdict = work.round.verdict(now.wall_millis);
+        if !task.replied && verdict != ReadVerdict::Pending {
+            task.replied = true;
+            self.finish_read(now, task.requester, work, verdict, out);
+        }
+        if work.round.is_over() {
+            let stale = work.round.stale();
+            if !stale.is_empty() {
+                let (address, merged) = (work.address.clone(), work.round.merged().clone());
+                self.repair(now, &address, merged, stale, out);
+            }
+            return;
+        }
+        let wake = self.read_wake(now, work, task.deadline);
+        self.tasks.keep(id, task, wake);
+    }
+
+    fn read_wake(&self, now: Now, work: &ReadWork, deadline: annulus_causality::Instant) -> annulus_causality::Instant {
+        if work.slow_asked {
+            return deadline;
+        }
+        let tail = work
+            .round
+            .quorum()
+            .waiting()
+            .map(|owner| self.latency.read_tail(owner))
+            .max();
+        tail.map_or(deadline, |tail| now.monotonic + tail)
+    }
+
+    fn finish_read(
+        &mut self,
+        now: Now,
+        requester: Requester,
+        work: &mut ReadWork,
+        verdict: ReadVerdict,
+        out: &mut Vec<Effect>,
+    ) {
+        let answered = work.round.quorum().answered();
+        let failure = Failure::QuorumUnreachable {
+            required: work.terms.r,
+            answered,
+            n: work.n,
+            outcome: Outcome::None,
+        };
+        match &mut work.then {
+            Then::Reply if verdict == ReadVerdict::Unreachable => self.reply(now, requester, Err(failure), out),
+            Then::Reply => {
+                let reply = self.found(now, work, answered);
+                self.reply(now, requester, reply, out);
+            }
+            // A guard is only as good as what it knows: it takes a whole quorum.
+            Then::Write(_) if verdict != ReadVerdict::Met => self.reply(now, requester, Err(failure), out),
+            Then::Write(guarded) => {
+                let guarded = guarded.take();
+                let (address, merged, terms) = (work.address.clone(), work.round.merged().clone(), work.terms);
+                if let Some(guarded) = guarded {
+                    self.guarded_write(now, requester, *guarded, (address, merged, terms), out);
+                }
+            }
+        }
+    }
+
+    fn found(&self, now: Now, work: &ReadWork, answered: u8) -> Reply {
+        let merged = work.round.merged();
+        let visible = merged.visible(now.wall_millis, work.terms.policy);
+        Ok(Answer::Found(Found {
+            etag: annulus_causality::etag(&visible),
+            versions: visible.into_iter().cloned().collect(),
+            token: self.seal(&work.address, merged.context()),
+            answered,
+            n: work.n,
+        }))
+    }
+
+    /// Writes where the condition holds, with the context of what it matched: a race that the guard could not see leaves siblings.
+    fn guarded_write(
+        &mut self,
+        now: Now,
+        requester: Requester,
+        guarded: Guarded,
+        (address, merged, terms): (Address, Object, Terms),
+        out: &mut Vec<Effect>,
+    ) {
+        // Writes may have come by since the read began: the coordinator's own object is looked at once more.
+        let current = match self.replica.read(&address) {
+            Ok(local) => local.join(merged),
+            Err(_) => merged,
+        };
+        let visible = current.visible(now.wall_millis, terms.policy);
+        let etag = (!visible.is_empty()).then(|| annulus_causality::etag(&visible));
+        if !holds(&guarded.condition, etag) {
+            return self.reply(now, requester, Err(Failure::ConditionFailed { etag }), out);
+        }
+        let mut context = current.context().clone();
+        if let Some(sent) = &guarded.context {
+            context.union(sent);
+        }
+        let write = NewWrite {
+            address,
+            value: guarded.value,
+            context: Some(context),
+            terms,
+        };
+        self.start_write(now, requester, write, out);
+    }
+
+    /// Brings owners that know less, or nothing, up to what was merged.
+    fn repair(&mut self, now: Now, address: &Address, merged: Object, stale: Vec<NodeId>, out: &mut Vec<Effect>) {
+        let dots = merged.dots().collect();
+        let delta = Delta {
+            at: wire(address),
+            dots,
+            object: merged,
+        };
+        for owner in stale {
+            self.counters.read_repairs += 1;
+            if owner == self.me {
+                // A record that is damaged here stays as it is, and was reported when it was read.
+                let _ = self.apply(address, &delta);
+                continue;
+            }
+            let deadline = self.on_clock_of(owner, now, now.monotonic + self.settings.timeout);
+            let durability = annulus_coordinator::Durability::Memory;
+            let message = Message::Write {
+                request: 0,
+                deadline,
+                durability,
+                hint_for: None,
+                delta: delta.clone(),
+            };
+            out.push(Effect::Send { to: owner, message });
+        }
+    }
+
+    /// A peer asks what is known here.
+    pub(crate) fn on_peer_read(&mut self, request: &PeerRead, out: &mut Vec<Effect>) -> Result<Known, Refusal> {
+        let address = self.address_of(&request.at).ok_or(Refusal::NotOwner)?;
+        if request.hints {
+            return self.replica.hinted(&address).map(Known::Object).map_err(|error| {
+                self.damaged(&error, out);
+                Refusal::Damaged
+            });
+        }
+        if !self.is_owner(&address) {
+            return Err(Refusal::NotOwner);
+        }
+        match self.replica.read(&address) {
+            Ok(object) if request.digest == Some(object.digest()) => Ok(Known::Same),
+            Ok(object) => Ok(Known::Object(object)),
+            Err(error) => {
+                self.damaged(&error, out);
+                Err(Refusal::Damaged)
+            }
+        }
+    }
+}
+
+/// A [`Message::Read`] whose deadline was checked.
+#[derive(Debug)]
+pub(crate) struct PeerRead {
+    pub(crate) at: annulus_protocol::WireKey,
+    pub(crate) digest: Option<u64>,
+    pub(crate) hints: bool,
+}
+
+fn holds(condition: &Condition, etag: Option<u128>) -> bool {
+    match condition {
+        Condition::Absent => etag.is_none(),
+        Condition::Exists => etag.is_some(),
+        Condition::Match(tags) => etag.is_some_and(|etag| tags.contains(&etag)),
+    }
+}

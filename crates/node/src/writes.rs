@@ -1,0 +1,438 @@
+//! A write gets its dot and its context here, once, and its round sees every owner answered for or left a hint.
+
+use annulus_causality::{CausalContext, ConflictPolicy, Object, Version};
+use annulus_coordinator::{
+    Answer, Durability, Failure, Mode, NewValue, Outcome, Participants, Reply, Verdict, WriteRound, WriteStep, Written,
+};
+use annulus_protocol::{Delta, Message};
+use annulus_ring::{Address, NodeId};
+use annulus_storage::Engine;
+
+use crate::durable::Completion;
+use crate::io::Effect;
+use crate::node::{Node, wire};
+use crate::settings::Now;
+use crate::tasks::{Requester, Task, TaskId, Work};
+use crate::terms::Terms;
+
+/// A write that this node coordinates.
+#[derive(Debug)]
+pub(crate) struct WriteWork {
+    pub(crate) round: WriteRound,
+    address: Address,
+    delta: Delta,
+    durability: Durability,
+    token: String,
+    n: u8,
+}
+
+/// What is to be written where.
+#[derive(Debug)]
+pub(crate) struct NewWrite {
+    pub(crate) address: Address,
+    /// Nothing for a delete.
+    pub(crate) value: Option<NewValue>,
+    /// What the writer has seen; nothing where it does not say.
+    pub(crate) context: Option<CausalContext>,
+    pub(crate) terms: Terms,
+}
+
+impl<E: Engine> Node<E> {
+    /// Coordinates a write, as an owner or as a fallback.
+    pub(crate) fn start_write(&mut self, now: Now, requester: Requester, write: NewWrite, out: &mut Vec<Effect>) {
+        if let Err(failure) = self.try_write(now, requester, write, out) {
+            self.reply(now, requester, Err(failure), out);
+        }
+    }
+
+    /// Fails only where nothing was written.
+    fn try_write(
+        &mut self,
+        now: Now,
+        requester: Requester,
+        write: NewWrite,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        self.check_room()?;
+        let NewWrite {
+            address,
+            value,
+            context,
+            terms,
+        } = write;
+        let who = self.participants(&address);
+        let n = who.n();
+        let mut steps = Vec::new();
+        let round = WriteRound::start(&who.as_participants(), terms.w, terms.mode, &mut steps);
+        if round.verdict() == Verdict::Unreachable {
+            let answered = u8::try_from(who.reachable.iter().filter(|&&reachable| reachable).count()).unwrap_or(n);
+            return Err(Failure::QuorumUnreachable {
+                required: terms.w,
+                answered,
+                n,
+                outcome: Outcome::None,
+            });
+        }
+        let known = if who.is_owner() {
+            self.replica.read(&address)
+        } else {
+            self.replica.hinted(&address)
+        };
+        let known = known.map_err(|error| self.damaged(&error, out))?;
+        let (delta, token) = self.new_delta(now, &address, &known, value, context, &terms)?;
+        let id = self.tasks.number();
+        if who.is_owner() {
+            self.apply(&address, &delta)?;
+            self.completed(terms.durability, Completion::Write(id));
+        }
+        let work = WriteWork {
+            round,
+            address,
+            delta,
+            durability: terms.durability,
+            token,
+            n,
+        };
+        let mut task = Task::new(requester, now.monotonic, terms.deadline, Work::Write(Box::new(work)));
+        let Work::Write(work) = &mut task.work else {
+            return Ok(());
+        };
+        if who.is_owner() && terms.durability == Durability::Memory {
+            work.round.on_answer(self.me);
+        }
+        self.take_write_steps(now, id, work, terms.deadline, steps, out);
+        self.counters.writes += 1;
+        self.advance_write(now, id, task, out);
+        Ok(())
+    }
+
+    /// The delta of a write, and the token that its writer gets.
+    fn new_delta(
+        &mut self,
+        now: Now,
+        address: &Address,
+        known: &Object,
+        value: Option<NewValue>,
+        context: Option<CausalContext>,
+        terms: &Terms,
+    ) -> Result<(Delta, String), Failure> {
+        for (_, version) in known.versions() {
+            // A stamp too far ahead was refused where it came in; here it only moves the clock.
+            let _ = self.clock.observe(now.wall_millis, version.modified);
+        }
+        let modified = self.clock.now(now.wall_millis);
+        let expires = terms.ttl.map(|ttl| {
+            now.wall_millis
+                .saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
+        });
+        let version = value.map(|new| Version::new(new.value, new.content_type, new.meta, modified, expires));
+        if let (Some(version), Some(replaced), ConflictPolicy::Siblings) = (&version, &context, terms.policy) {
+            check_siblings(known, version, replaced, terms.max_siblings)?;
+        }
+        // Last of all, as a dot that is taken and not used leaves a gap in every clock.
+        let dot = self.replica.next_dot(address.partition, self.actor());
+        let object = known.write(dot, version, context.as_ref(), terms.policy);
+        let mut seen = context.unwrap_or_else(|| known.context().clone());
+        seen.insert(dot);
+        let token = self.seal(address, &seen);
+        Ok((
+            Delta {
+                at: wire(address),
+                dots: [dot].into_iter().collect(),
+                object,
+            },
+            token,
+        ))
+    }
+
+    /// A replica has done its part, this node among them.
+    pub(crate) fn on_write_answer(&mut self, now: Now, id: TaskId, from: NodeId, out: &mut Vec<Effect>) {
+        let Some(mut task) = self.tasks.take_if(id, |work| matches!(work, Work::Write(_))) else {
+            return;
+        };
+        if let Work::Write(work) = &mut task.work {
+            work.round.on_answer(from);
+            if from != self.me {
+                self.latency.observe(from, task.started, now.monotonic);
+            }
+        }
+        self.advance_write(now, id, task, out);
+    }
+
+    /// A replica refused, or its link is down.
+    pub(crate) fn on_write_failure(&mut self, now: Now, id: TaskId, from: NodeId, out: &mut Vec<Effect>) {
+        let Some(mut task) = self.tasks.take_if(id, |work| matches!(work, Work::Write(_))) else {
+            return;
+        };
+        let deadline = task.deadline;
+        if let Work::Write(work) = &mut task.work {
+            let mut steps = Vec::new();
+            work.round.on_failure(from, &mut steps);
+            self.take_write_steps(now, id, work, deadline, steps, out);
+        }
+        self.advance_write(now, id, task, out);
+    }
+
+    /// The deadline: who has not answered is left a hint, and the client is told that the outcome is unknown.
+    pub(crate) fn on_write_deadline(&mut self, now: Now, id: TaskId, mut task: Task, out: &mut Vec<Effect>) {
+        let deadline = task.deadline;
+        let Work::Write(work) = &mut task.work else { return };
+        let mut steps = Vec::new();
+        work.round.on_deadline(&mut steps);
+        self.take_write_steps(now, id, work, deadline, steps, out);
+        let (required, answered) = (work.round.quorum().required(), work.round.quorum().answered());
+        if !task.replied {
+            let failure = Failure::TimedOut {
+                required,
+                answered,
+                outcome: Outcome::Unknown,
+            };
+            self.reply(now, task.requester, Err(failure), out);
+        }
+    }
+
+    fn take_write_steps(
+        &mut self,
+        now: Now,
+        id: TaskId,
+        work: &mut WriteWork,
+        deadline: annulus_causality::Instant,
+        steps: Vec<WriteStep>,
+        out: &mut Vec<Effect>,
+    ) {
+        for step in steps {
+            match step {
+                WriteStep::Send { to } => self.send_write(now, id, work, deadline, (to, None), out),
+                WriteStep::SendHint { to, owner } => self.send_write(now, id, work, deadline, (to, Some(owner)), out),
+                WriteStep::KeepHint { owner } => self.keep_hint(now, id, work, owner, out),
+            }
+        }
+    }
+
+    fn send_write(
+        &mut self,
+        now: Now,
+        id: TaskId,
+        work: &WriteWork,
+        deadline: annulus_causality::Instant,
+        (to, hint_for): (NodeId, Option<NodeId>),
+        out: &mut Vec<Effect>,
+    ) {
+        let message = Message::Write {
+            request: id,
+            deadline: self.on_clock_of(to, now, deadline),
+            durability: work.durability,
+            hint_for,
+            delta: work.delta.clone(),
+        };
+        out.push(Effect::Send { to, message });
+    }
+
+    /// Keeps a hint here: an owner's refers to its own object, a fallback's holds the delta and counts where it stands in.
+    fn keep_hint(&mut self, now: Now, id: TaskId, work: &mut WriteWork, owner: NodeId, out: &mut Vec<Effect>) {
+        let is_owner = self.is_owner(&work.address);
+        let counts = work.round.quorum().holds(self.me) && !is_owner;
+        let object = (!is_owner).then(|| work.delta.object.clone());
+        match self.store_hint(now, owner, &work.address, &work.delta.dots, object) {
+            Ok(()) if counts => match work.durability {
+                Durability::Disk => self.durable.after_sync(Completion::Write(id)),
+                Durability::Memory => work.round.on_answer(self.me),
+            },
+            Ok(()) => {}
+            Err(error) => {
+                self.hint_refused(owner, &error, out);
+                if counts {
+                    work.round.on_failure(self.me, &mut Vec::new());
+                }
+            }
+        }
+    }
+
+    fn advance_write(&mut self, now: Now, id: TaskId, mut task: Task, out: &mut Vec<Effect>) {
+        let Work::Write(work) = &mut task.work else { return };
+        if !task.replied
+            && let Some(reply) = write_reply(work)
+        {
+            task.replied = true;
+            self.reply(now, task.requester, reply, out);
+        }
+        if !work.round.is_over() {
+            let deadline = task.deadline;
+            self.tasks.keep(id, task, deadline);
+        }
+    }
+
+    fn completed(&mut self, durability: Durability, completion: Completion) {
+        if durability == Durability::Disk {
+            self.durable.after_sync(completion);
+        }
+    }
+
+    /// A peer's write, repair or hint to keep.
+    pub(crate) fn on_peer_write(&mut self, now: Now, from: NodeId, write: PeerWrite, out: &mut Vec<Effect>) {
+        let PeerWrite {
+            request,
+            durability,
+            hint_for,
+            delta,
+        } = write;
+        match self.take_peer_write(now, hint_for, delta, out) {
+            Ok(()) if request == 0 => {}
+            Ok(()) if durability == Durability::Disk => {
+                self.durable.after_sync(Completion::PeerWrite { peer: from, request });
+            }
+            result => out.push(Effect::Send {
+                to: from,
+                message: Message::WriteDone { request, result },
+            }),
+        }
+    }
+
+    fn take_peer_write(
+        &mut self,
+        now: Now,
+        hint_for: Option<NodeId>,
+        delta: Delta,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), annulus_protocol::Refusal> {
+        use annulus_protocol::Refusal;
+        self.check_room().map_err(|_| Refusal::Storage)?;
+        let address = self.address_of(&delta.at).ok_or(Refusal::NotOwner)?;
+        self.check_stamps(now, &delta, out)?;
+        match hint_for {
+            Some(owner) => self
+                .store_hint(now, owner, &address, &delta.dots, Some(delta.object))
+                .map_err(|error| {
+                    self.hint_refused(owner, &error, out);
+                    Refusal::Overloaded
+                }),
+            None if !self.is_owner(&address) => Err(Refusal::NotOwner),
+            None => self.apply(&address, &delta).map_err(|_| Refusal::Damaged),
+        }
+    }
+
+    /// A version stamped far ahead of this node's clock would win every later conflict: it is refused.
+    fn check_stamps(
+        &mut self,
+        now: Now,
+        delta: &Delta,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), annulus_protocol::Refusal> {
+        for (_, version) in delta.object.versions() {
+            if let Err(error) = self.clock.observe(now.wall_millis, version.modified) {
+                self.warn_once(
+                    "skew",
+                    format!("A peer's write was refused: {error}. Check the clocks of this node and its peers."),
+                    out,
+                );
+                return Err(annulus_protocol::Refusal::Expired);
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins a delta into this replica; a damaged record is reported and left as it is.
+    pub(crate) fn apply(&mut self, address: &Address, delta: &Delta) -> Result<(), Failure> {
+        match self.replica.apply(address, delta.object.clone(), &delta.dots) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.counters.damaged += 1;
+                Err(Failure::Damaged {
+                    detail: error.to_string(),
+                })
+            }
+        }
+    }
+}
+
+/// A [`Message::Write`] whose deadline was checked.
+#[derive(Debug)]
+pub(crate) struct PeerWrite {
+    pub(crate) request: u64,
+    pub(crate) durability: Durability,
+    pub(crate) hint_for: Option<NodeId>,
+    pub(crate) delta: Delta,
+}
+
+/// Refuses a write that would leave more distinct siblings than the bucket allows; what is there is never dropped.
+fn check_siblings(known: &Object, new: &Version, replaced: &CausalContext, limit: u16) -> Result<(), Failure> {
+    let left = known.versions().iter().filter(|(dot, _)| !replaced.contains(*dot));
+    let mut contents: Vec<u128> = left.map(|(_, version)| version.content_hash()).collect();
+    contents.push(new.content_hash());
+    contents.sort_unstable();
+    contents.dedup();
+    if contents.len() > usize::from(limit) {
+        return Err(Failure::TooManySiblings {
+            siblings: contents.len(),
+            limit,
+        });
+    }
+    Ok(())
+}
+
+fn write_reply(work: &WriteWork) -> Option<Reply> {
+    let quorum = work.round.quorum();
+    match work.round.verdict() {
+        Verdict::Pending => None,
+        Verdict::Met => Some(Ok(Answer::Written(Written {
+            token: work.token.clone(),
+            answered: quorum.answered(),
+            n: work.n,
+            fallbacks: quorum.stand_ins(),
+        }))),
+        Verdict::Unreachable => Some(Err(Failure::QuorumUnreachable {
+            required: quorum.required(),
+            answered: quorum.answered(),
+            n: work.n,
+            outcome: Outcome::Unknown,
+        })),
+    }
+}
+
+/// Owned lists behind [`Participants`].
+#[derive(Debug)]
+pub(crate) struct Who {
+    pub(crate) me: NodeId,
+    pub(crate) owners: Vec<NodeId>,
+    pub(crate) reachable: Vec<bool>,
+    pub(crate) fallbacks: Vec<NodeId>,
+}
+
+impl Who {
+    pub(crate) fn n(&self) -> u8 {
+        u8::try_from(self.owners.len()).expect("a partition has at most 16 owners")
+    }
+
+    pub(crate) fn is_owner(&self) -> bool {
+        self.owners.contains(&self.me)
+    }
+
+    pub(crate) fn as_participants(&self) -> Participants<'_> {
+        Participants {
+            me: self.me,
+            owners: &self.owners,
+            reachable: &self.reachable,
+            fallbacks: &self.fallbacks,
+        }
+    }
+
+    /// The owners that can be reached, in order; the node itself among them where it is one.
+    pub(crate) fn live_owners(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.owners
+            .iter()
+            .zip(&self.reachable)
+            .filter(|&(_, &reachable)| reachable)
+            .map(|(&owner, _)| owner)
+    }
+
+    /// Who can coordinate a write, in order: the live owners, else, where the write is sloppy, the live fallbacks.
+    pub(crate) fn coordinators(&self, mode: Mode, preference: impl Iterator<Item = NodeId>) -> Vec<NodeId> {
+        let owners: Vec<NodeId> = self.live_owners().collect();
+        if owners.is_empty() && mode == Mode::Sloppy {
+            return preference
+                .filter(|node| *node == self.me || self.fallbacks.contains(node))
+                .collect();
+        }
+        owners
+    }
+}

@@ -1,0 +1,243 @@
+//! A hint is a write kept for an owner that was away: durable, bounded in bytes an owner, and gone when delivered or past its deadline.
+//!
+//! A *value* hint carries the write's delta: its holder is a fallback. A *reference* hint only names the key: its holder is an owner,
+//! and what is delivered is the object as it is then. Key of the record: owner and sequence, both big-endian.
+//!
+//! Bucket policies are not kept: neither a join nor what replicas store depends on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use annulus_causality::{CausalContext, DecodeError, Object, Reader, put_bytes, put_u8, put_varint};
+use annulus_ring::{Address, Bucket, Key, NodeId, Partitions};
+use bytes::Bytes;
+
+use crate::engine::{EngineError, Space};
+use crate::index::Liveness;
+use crate::record;
+
+/// How many bytes of hints one owner may have, unless set otherwise: 256 MiB.
+pub const DEFAULT_HINT_LIMIT_BYTES: u64 = 256 << 20;
+
+/// What a hint costs in memory beside its record, counted towards the bound.
+const HINT_OVERHEAD_BYTES: u64 = 160;
+
+/// At most so many hints expire in one call.
+const EXPIRED_AT_ONCE: usize = 4096;
+
+/// A write to be delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// Its number among the owner's hints; they grow.
+    pub sequence: u64,
+    /// The key that was written.
+    pub address: Address,
+    /// The dots of the write: what the owner adds to its clock.
+    pub dots: CausalContext,
+    /// What the owner joins, filled.
+    pub object: Object,
+    /// Milliseconds since the Unix epoch: from then on catch-up answers for the write, and the hint is dropped.
+    pub expires_wall_ms: u64,
+}
+
+/// The hints of one owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HintCount {
+    /// How many.
+    pub hints: u64,
+    /// Bytes of their records, with what they cost in memory.
+    pub bytes: u64,
+}
+
+/// Why a hint was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum HintError {
+    /// The owner has as many as it may; the write cannot count for it. Catch-up brings it later.
+    #[error("{bytes} bytes of hints are kept for node {owner}, and {limit_bytes} are allowed")]
+    Full {
+        /// For whom.
+        owner: NodeId,
+        /// Bytes kept.
+        bytes: u64,
+        /// Bytes allowed.
+        limit_bytes: u64,
+    },
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// A hint as it is stored.
+#[derive(Debug)]
+pub(crate) struct StoredHint {
+    pub(crate) address: Address,
+    pub(crate) dots: CausalContext,
+    pub(crate) delta: Option<Object>,
+    pub(crate) expires_wall_ms: u64,
+}
+
+impl StoredHint {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_u8(out, self.address.partition.n);
+        put_bytes(out, self.address.bucket.as_str().as_bytes());
+        put_bytes(out, self.address.key.as_bytes());
+        put_varint(out, self.expires_wall_ms);
+        self.dots.encode(out);
+        match &self.delta {
+            None => put_u8(out, 0),
+            Some(delta) => {
+                put_u8(out, 1);
+                delta.encode(out);
+            }
+        }
+    }
+
+    pub(crate) fn decode(reader: &mut Reader, partitions: Partitions) -> Result<StoredHint, DecodeError> {
+        let n = reader.u8("replicas")?;
+        let bucket = Bucket::parse(&reader.string("bucket")?).map_err(|_| reader.malformed("bucket"))?;
+        let key = Key::parse(reader.bytes("key")?).map_err(|_| reader.malformed("key"))?;
+        let expires_wall_ms = reader.varint("deadline")?;
+        let dots = CausalContext::decode(reader)?;
+        let delta = match reader.u8("kind of hint")? {
+            0 => None,
+            1 => Some(Object::decode(reader)?),
+            _ => return Err(reader.malformed("kind of hint")),
+        };
+        Ok(StoredHint { address: Address::new(bucket, key, n, partitions), dots, delta, expires_wall_ms })
+    }
+}
+
+pub(crate) fn key(owner: NodeId, sequence: u64) -> Bytes {
+    let mut key = Vec::with_capacity(16);
+    key.extend_from_slice(&owner.0.to_be_bytes());
+    key.extend_from_slice(&sequence.to_be_bytes());
+    key.into()
+}
+
+/// Reads a record's key.
+pub(crate) fn parse_key(key: &[u8]) -> Result<(NodeId, u64), EngineError> {
+    let split = key.split_first_chunk::<8>().and_then(|(owner, rest)| Some((owner, rest.try_into().ok()?)));
+    let (owner, sequence) = split.ok_or_else(|| record::damaged(Space::Hint, key, "its key is not an owner and a number"))?;
+    Ok((NodeId(u64::from_be_bytes(*owner)), u64::from_be_bytes(sequence)))
+}
+
+/// What is remembered of a stored hint.
+#[derive(Debug)]
+struct Entry {
+    bytes: u64,
+    expires_wall_ms: u64,
+    /// `bucket ‖ 0 ‖ key` of a value hint.
+    value_of: Option<Bytes>,
+}
+
+/// Which hints there are, without their contents.
+#[derive(Debug)]
+pub(crate) struct Hints {
+    owners: BTreeMap<NodeId, (HintCount, BTreeMap<u64, Entry>)>,
+    deadlines: BTreeSet<(u64, NodeId, u64)>,
+    values: BTreeMap<Bytes, BTreeMap<(NodeId, u64), Liveness>>,
+    next_sequence: u64,
+    pub(crate) limit_bytes: u64,
+}
+
+impl Default for Hints {
+    fn default() -> Hints {
+        Hints {
+            owners: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            values: BTreeMap::new(),
+            next_sequence: 1,
+            limit_bytes: DEFAULT_HINT_LIMIT_BYTES,
+        }
+    }
+}
+
+impl Hints {
+    /// The next sequence; one is never used twice while the replica is open.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    pub(crate) fn check_room(&self, owner: NodeId, record_bytes: usize) -> Result<(), HintError> {
+        let bytes = self.owners.get(&owner).map_or(0, |(count, _)| count.bytes);
+        if bytes + record_bytes as u64 + HINT_OVERHEAD_BYTES > self.limit_bytes {
+            return Err(HintError::Full { owner, bytes, limit_bytes: self.limit_bytes });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn insert(&mut self, owner: NodeId, sequence: u64, hint: &StoredHint, record_bytes: usize) {
+        let value_of = hint.delta.as_ref().map(|delta| {
+            let scope = Bytes::from(hint.address.scope());
+            self.values.entry(scope.clone()).or_default().insert((owner, sequence), Liveness::of(delta));
+            scope
+        });
+        let bytes = record_bytes as u64 + HINT_OVERHEAD_BYTES;
+        let (count, entries) = self.owners.entry(owner).or_default();
+        count.hints += 1;
+        count.bytes += bytes;
+        entries.insert(sequence, Entry { bytes, expires_wall_ms: hint.expires_wall_ms, value_of });
+        self.deadlines.insert((hint.expires_wall_ms, owner, sequence));
+        self.next_sequence = self.next_sequence.max(sequence + 1);
+    }
+
+    /// Forgets a hint, and says whether there was one.
+    pub(crate) fn remove(&mut self, owner: NodeId, sequence: u64) -> bool {
+        let Some((count, entries)) = self.owners.get_mut(&owner) else { return false };
+        let Some(entry) = entries.remove(&sequence) else { return false };
+        count.hints -= 1;
+        count.bytes -= entry.bytes;
+        if entries.is_empty() {
+            self.owners.remove(&owner);
+        }
+        self.deadlines.remove(&(entry.expires_wall_ms, owner, sequence));
+        if let Some(scope) = entry.value_of
+            && let Some(hints) = self.values.get_mut(&scope)
+        {
+            hints.remove(&(owner, sequence));
+            if hints.is_empty() {
+                self.values.remove(&scope);
+            }
+        }
+        true
+    }
+
+    /// The owner's hints after a sequence, ascending.
+    pub(crate) fn after(&self, owner: NodeId, sequence: u64) -> impl Iterator<Item = u64> + '_ {
+        let entries = self.owners.get(&owner).map(|(_, entries)| entries);
+        let range = (Bound::Excluded(sequence), Bound::Unbounded);
+        entries.into_iter().flat_map(move |entries| entries.range(range)).map(|(sequence, _)| *sequence)
+    }
+
+    /// Hints whose deadline has passed, the oldest first, a bounded number.
+    pub(crate) fn expired(&self, wall_ms: u64) -> Vec<(NodeId, u64)> {
+        let expired = self.deadlines.iter().take_while(|(deadline, ..)| *deadline <= wall_ms);
+        expired.take(EXPIRED_AT_ONCE).map(|(_, owner, sequence)| (*owner, *sequence)).collect()
+    }
+
+    /// The value hints of a key.
+    pub(crate) fn of_scope(&self, scope: &[u8]) -> impl Iterator<Item = (NodeId, u64)> + '_ {
+        self.values.get(scope).into_iter().flat_map(BTreeMap::keys).copied()
+    }
+
+    /// Keys with value hints in `from <= bucket ‖ 0 ‖ key < until`, in order, and how long they live.
+    pub(crate) fn scopes<'a>(&'a self, from: &[u8], until: &[u8]) -> impl Iterator<Item = (&'a Bytes, Liveness)> {
+        let range = (Bound::Included(from), Bound::Excluded(until.max(from)));
+        let join = |hints: &BTreeMap<_, Liveness>| hints.values().copied().fold(Liveness::Absent, Liveness::max);
+        self.values.range::<[u8], _>(range).map(move |(scope, hints)| (scope, join(hints)))
+    }
+
+    pub(crate) fn summary(&self) -> BTreeMap<NodeId, HintCount> {
+        self.owners.iter().map(|(owner, (count, _))| (*owner, *count)).collect()
+    }
+
+    /// Bytes of all owners' hints.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.owners.values().map(|(count, _)| count.bytes).sum()
+    }
+
+    /// Forgets everything but the bound and which sequences were used.
+    pub(crate) fn reset(&mut self) {
+        *self = Hints { limit_bytes: self.limit_bytes, next_sequence: self.next_sequence, ..Hints::default() };
+    }
+}

@@ -1,0 +1,118 @@
+//! The habits of the team as commands: `cargo xtask ci` is every gate, each also on its own.
+
+mod fuzz;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// The habits of the team as commands.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Habit,
+}
+
+#[derive(Subcommand)]
+enum Habit {
+    /// Every gate but the tests, which `.ci/run` calls by the README's command.
+    Ci,
+    /// Formatting.
+    Fmt,
+    /// Clippy over all targets, warnings denied.
+    Clippy,
+    /// Rustdoc, warnings denied.
+    Doc,
+    /// The direction of dependencies, the purity of crates, the first line of every file.
+    Tidy,
+    /// Licences, advisories and duplicates of dependencies, where cargo-deny can be installed.
+    Deny,
+    /// Every fuzz target for a moment, or the property tests over the same bytes where cargo-fuzz cannot be installed.
+    FuzzSmoke,
+    /// A moment of load on a real cluster; counts are checked, not times.
+    BenchSmoke,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Habit::Ci => ci(),
+        Habit::Fmt => cargo(&["fmt", "--all", "--check"]),
+        Habit::Clippy => cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        Habit::Doc => doc(),
+        Habit::Tidy => tidy::check(&root()),
+        Habit::Deny => deny(),
+        Habit::FuzzSmoke => fuzz::smoke(&root()),
+        Habit::BenchSmoke => script("scripts/bench", &["smoke"]),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ci() -> Result<(), String> {
+    cargo(&["fmt", "--all", "--check"])?;
+    tidy::check(&root())?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    doc()?;
+    deny()?;
+    fuzz::smoke(&root())?;
+    script("scripts/bench", &["smoke"])
+}
+
+fn doc() -> Result<(), String> {
+    let mut command = Command::new("cargo");
+    run(command
+        .args(["doc", "--workspace", "--no-deps", "--quiet"])
+        .env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn deny() -> Result<(), String> {
+    if !available(&["deny", "--version"]) {
+        println!("deny: cargo-deny is not installed and cannot be here; skipped");
+        return Ok(());
+    }
+    // The advisory database is on the network; where it cannot be reached, licences, bans and sources are still checked.
+    cargo(&["deny", "check", "licenses", "bans", "sources"])
+}
+
+fn cargo(arguments: &[&str]) -> Result<(), String> {
+    run(Command::new("cargo").args(arguments))
+}
+
+fn script(path: &str, arguments: &[&str]) -> Result<(), String> {
+    run(Command::new(root().join(path)).args(arguments))
+}
+
+fn available(arguments: &[&str]) -> bool {
+    Command::new("cargo")
+        .args(arguments)
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    println!("+ {command:?}");
+    let status = command
+        .current_dir(root())
+        .status()
+        .map_err(|error| format!("{command:?} cannot be run: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?} failed: {status}"))
+    }
+}
+
+/// The workspace's folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
+}
