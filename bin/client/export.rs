@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use annulus_client::{Client, Options, Page, Read, Value};
@@ -18,6 +18,7 @@ use super::{
     each::each,
     failure::Failure,
     output,
+    patience::{self, Patience, until},
     report::{Outcome, Report},
     target::{AllOptions, Target},
     tree,
@@ -71,6 +72,7 @@ struct Exporter {
     bucket: String,
     dir: PathBuf,
     partial: Partial,
+    patience: Patience,
     siblings: Siblings,
     options: Options,
 }
@@ -84,12 +86,14 @@ struct Partial {
 impl Export {
     pub(crate) async fn run(self) -> Result<(), Failure> {
         use std::os::unix::ffi::OsStringExt as _;
+        patience::check(&self.target.client()?, &self.bucket).await?;
         let builder = Client::builder().attempts(u32::MAX).deadline(self.deadline);
         let exporter = Arc::new(Exporter {
             client: self.target.client_with(builder)?,
             bucket: self.bucket,
             partial: Partial::create(&self.dir)?,
             dir: self.dir,
+            patience: Patience::new(self.deadline),
             siblings: self.siblings,
             options: self.options.options(),
         });
@@ -129,17 +133,15 @@ impl Exporter {
         let relative = tree::path(key).map_err(|why| format!("it names no place below the directory: {why}"))?;
         tree::check_parents(&self.dir, &relative)?;
         let present = self.present(&relative).await?;
+        let end = self.patience.end();
         if let Some((size, hash)) = &present
-            && self.is_stored_as(key, *size, hash).await?
+            && self.is_stored_as(key, *size, hash, end).await?
         {
             return Ok((*size, Outcome::Unchanged));
         }
-        match self
-            .client
-            .get(&self.bucket, key, &self.options)
-            .await
-            .map_err(|error| error.to_string())?
-        {
+        let read = self.client.get(&self.bucket, key, &until(end, &self.options)).await;
+        self.patience.learn(&read);
+        match read.map_err(|error| error.to_string())? {
             Read::One(value) => {
                 let hash = tree::hash(&value.bytes);
                 let verified = verify(&value, &hash)?;
@@ -177,12 +179,10 @@ impl Exporter {
         spawn_blocking(read).await.map_err(|error| error.to_string())?
     }
 
-    async fn is_stored_as(&self, key: &[u8], size: u64, hash: &str) -> Result<bool, String> {
-        let head = self
-            .client
-            .head(&self.bucket, key, &self.options)
-            .await
-            .map_err(|error| error.to_string())?;
+    async fn is_stored_as(&self, key: &[u8], size: u64, hash: &str, end: Instant) -> Result<bool, String> {
+        let head = self.client.head(&self.bucket, key, &until(end, &self.options)).await;
+        self.patience.learn(&head);
+        let head = head.map_err(|error| error.to_string())?;
         let same_hash = head.meta.get(tree::HASH).is_some_and(|stored| stored == hash);
         Ok(head.siblings == 1 && same_hash && head.length.is_none_or(|length| length == size))
     }

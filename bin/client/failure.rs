@@ -87,9 +87,9 @@ fn advice(error: &Error) -> Option<&'static str> {
         (_, Some(413)) => {
             Some("Nodes take values up to their max_value_bytes; split the value, or raise it on every node.")
         }
-        (_, Some(503)) => Some(
-            "`annulus status` shows which nodes are down; with a smaller --r or --w, or --sloppy true, fewer are needed.",
-        ),
+        (_, Some(503)) => {
+            Some("`annulus status` shows which nodes are down; a smaller --r or --w, or --sloppy true, needs fewer.")
+        }
         _ => None,
     }
 }

@@ -19,6 +19,7 @@ use super::{
     each::each,
     failure::Failure,
     output,
+    patience::{self, Patience, until},
     report::{Outcome, Report},
     target::{AllOptions, Target},
     tree,
@@ -32,8 +33,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Stores every regular file below DIR under its relative path, with slashes, as the key.
 ///
 /// The content type is told by the name. A hash of the content goes with it as metadata (Annulus-Meta-Xxh3), and
-/// each file is read back and compared before it counts as stored. A run that was interrupted is simply run again:
-/// files whose hash and size the cluster already has are skipped. A key that holds something else is replaced.
+/// each file is read back and compared before it counts as stored. A run that was interrupted is simply run again: what
+/// the cluster already has, by hash and size, is skipped. A key that holds something else is replaced.
 ///
 /// Empty directories are not stored: there is no key for them. Symbolic links are not followed and not stored, nor are
 /// pipes, sockets and devices; the report counts them. Permissions and times are not kept.
@@ -76,7 +77,7 @@ struct Importer {
     client: Client,
     bucket: String,
     options: Options,
-    deadline: Duration,
+    patience: Patience,
     /// The size limit of a value, once a node has refused one and told it.
     limit: AtomicU64,
     large: Semaphore,
@@ -84,6 +85,7 @@ struct Importer {
 
 impl Import {
     pub(crate) async fn run(self) -> Result<(), Failure> {
+        patience::check(&self.target.client()?, &self.bucket).await?;
         let client = self.target.client_with(Client::builder().attempts(u32::MAX))?;
         let Survey {
             files,
@@ -102,7 +104,7 @@ impl Import {
             client,
             bucket: self.bucket,
             options: self.options.options(),
-            deadline: self.deadline,
+            patience: Patience::new(self.deadline),
             limit: AtomicU64::new(u64::MAX),
             large: Semaphore::new(1),
         });
@@ -129,7 +131,7 @@ impl Importer {
         if file.size > limit {
             return Err(too_large(file.size, Some(limit)));
         }
-        let end = Instant::now() + self.deadline;
+        let end = self.patience.end();
         let path = file.path.clone();
         let read = spawn_blocking(move || fs::read(path).map(|bytes| (tree::hash(&bytes), Bytes::from(bytes))));
         let read = read.await.map_err(|error| error.to_string())?;
@@ -137,9 +139,10 @@ impl Importer {
 
         let head = self
             .client
-            .head(&self.bucket, &file.key, &self.until(end))
-            .await
-            .map_err(|error| error.to_string())?;
+            .head(&self.bucket, &file.key, &until(end, &self.options))
+            .await;
+        self.patience.learn(&head);
+        let head = head.map_err(|error| error.to_string())?;
         let same_size = head.length.is_none_or(|length| length == bytes.len() as u64);
         if head.siblings == 1 && same_size && head.meta.get(tree::HASH) == Some(&hash) {
             return Ok(Outcome::Unchanged);
@@ -163,9 +166,17 @@ impl Importer {
                 .content_type(&content_type)
                 .meta(tree::HASH, hash)
                 .context(&context);
-            let written = self.client.put(&self.bucket, &file.key, put, &self.until(end)).await;
+            let written = self
+                .client
+                .put(&self.bucket, &file.key, put, &until(end, &self.options))
+                .await;
+            self.patience.learn(&written);
             written.map_err(|error| self.refused(file, &error))?;
-            let read = self.client.get(&self.bucket, &file.key, &self.until(end)).await;
+            let read = self
+                .client
+                .get(&self.bucket, &file.key, &until(end, &self.options))
+                .await;
+            self.patience.learn(&read);
             let read = read.map_err(|error| format!("it was written, but cannot be read back: {error}"))?;
             if matches!(&read, Read::One(value) if value.bytes == *bytes) {
                 return Ok(Outcome::Done);
@@ -183,13 +194,6 @@ impl Importer {
             }
             context = read.context().clone();
             tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    fn until(&self, end: Instant) -> Options {
-        Options {
-            deadline: Some(end.saturating_duration_since(Instant::now())),
-            ..self.options.clone()
         }
     }
 

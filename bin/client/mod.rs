@@ -10,6 +10,7 @@ mod get;
 mod import;
 mod list;
 mod output;
+mod patience;
 mod put;
 mod report;
 mod ring;

@@ -34,12 +34,12 @@ impl Clients {
 
     /// From now on requests go there.
     pub(crate) fn attach(&self, inbox: Rc<Inbox>) {
-        self.inbox.replace(Ok(inbox));
+        *self.inbox.borrow_mut() = Ok(inbox);
     }
 
     /// From now on requests are refused for this reason; those under way end, a write with an unknown outcome.
     pub(crate) fn detach(&self, reason: &str) {
-        self.inbox.replace(Err(reason.to_owned()));
+        *self.inbox.borrow_mut() = Err(reason.to_owned());
         for (_, Waiting { answer, writes }) in self.waiting.borrow_mut().drain() {
             let failure = match writes {
                 true => Failure::TimedOut { required: 1, answered: 0, outcome: Outcome::Unknown },

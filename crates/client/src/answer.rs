@@ -135,7 +135,10 @@ impl Reply {
             next: Option<String>,
         }
         let body: Body = self.expect_json()?;
-        Ok(Listing { keys: body.keys.into_iter().map(|JsonKey(key)| key).collect(), next: body.next })
+        Ok(Listing {
+            keys: body.keys.into_iter().map(|JsonKey(key)| key).collect(),
+            next: body.next,
+        })
     }
 
     /// A JSON body under a status of success.

@@ -25,8 +25,12 @@ enum Form {
 
 impl Serialize for JsonKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let form = String::from_utf8(self.0.clone())
-            .map_or_else(|error| Form::Bytes { base64: error.into_bytes() }, Form::Text);
+        let form = String::from_utf8(self.0.clone()).map_or_else(
+            |error| Form::Bytes {
+                base64: error.into_bytes(),
+            },
+            Form::Text,
+        );
         form.serialize(serializer)
     }
 }

@@ -124,7 +124,9 @@ impl Activity {
 
     pub(crate) fn note_read(&self, bytes: &[u8]) {
         let phase = self.phase.get();
-        self.recent.borrow_mut().push(bytes, !matches!(phase, Phase::Idle | Phase::Head));
+        self.recent
+            .borrow_mut()
+            .push(bytes, !matches!(phase, Phase::Idle | Phase::Head));
         match phase {
             Phase::Idle => self.enter(Phase::Head),
             Phase::Working | Phase::Answering => self.read_ahead.set(true),
@@ -148,7 +150,11 @@ impl Activity {
     pub(crate) fn note_flushed(&self) {
         if self.phase.get() == Phase::Answering {
             self.recent.borrow_mut().mark_parsed();
-            self.enter(if self.read_ahead.get() { Phase::Head } else { Phase::Idle });
+            self.enter(if self.read_ahead.get() {
+                Phase::Head
+            } else {
+                Phase::Idle
+            });
         }
     }
 
@@ -188,7 +194,11 @@ impl Activity {
     pub(crate) fn overdue(&self, pace: Pace) -> Option<Overdue> {
         let now = self.clock.get();
         let longer_than = |since: u32, limit: u32| now.wrapping_sub(since) > limit;
-        if self.blocked_since.get().is_some_and(|since| longer_than(since, pace.request)) {
+        if self
+            .blocked_since
+            .get()
+            .is_some_and(|since| longer_than(since, pace.request))
+        {
             return Some(Overdue::Response);
         }
         let (late, overdue) = match self.phase.get() {
@@ -199,7 +209,10 @@ impl Activity {
             Phase::Stream => (longer_than(self.last_read.get(), pace.request), Overdue::Request),
             Phase::Body => {
                 let stopped = longer_than(self.last_read.get(), pace.request);
-                (stopped || longer_than(self.since.get(), self.body_ticks(pace)), Overdue::Request)
+                (
+                    stopped || longer_than(self.since.get(), self.body_ticks(pace)),
+                    Overdue::Request,
+                )
             }
             Phase::Working | Phase::Answering => (false, Overdue::Response),
         };

@@ -40,10 +40,7 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         match self.get_mut() {
             Body::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Body::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -73,7 +70,11 @@ pub(crate) struct RequestBody {
 impl RequestBody {
     pub(crate) fn new(incoming: Incoming, activity: Rc<Activity>) -> Self {
         let ended = incoming.is_end_stream();
-        Self { incoming, activity, ended }
+        Self {
+            incoming,
+            activity,
+            ended,
+        }
     }
 
     /// All of it, with the reservation to keep as long as it is in use.
@@ -81,7 +82,11 @@ impl RequestBody {
     /// `413` where it is longer than `limit`: at once if its length was declared, so that a client that waits for
     /// `100 Continue` need not send it. `429` where there is no room.
     pub(crate) async fn read(mut self, limit: usize, gate: &Rc<Gate>) -> Result<(Bytes, Held), Problem> {
-        let declared = self.incoming.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        let declared = self
+            .incoming
+            .size_hint()
+            .exact()
+            .map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if declared.is_some_and(|length| length > limit) {
             return Err(too_large(limit));
         }
@@ -142,9 +147,13 @@ impl Drop for RequestBody {
 }
 
 fn too_large(limit: usize) -> Problem {
-    VALUE_TOO_LARGE.because(format!("the body is longer than {limit} bytes")).fact("limit", limit)
+    VALUE_TOO_LARGE
+        .because(format!("the body is longer than {limit} bytes"))
+        .fact("limit", limit)
 }
 
 pub(crate) fn no_room() -> Problem {
-    OVERLOADED.because("the bodies of requests in progress take all the memory they may").fact("outcome", "none")
+    OVERLOADED
+        .because("the bodies of requests in progress take all the memory they may")
+        .fact("outcome", "none")
 }

@@ -85,7 +85,9 @@ impl Tags {
 /// Another's tag is well-formed and matches nothing.
 fn ours(opaque: &str) -> Option<u128> {
     let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    (opaque.len() == 32 && opaque.bytes().all(digits)).then(|| u128::from_str_radix(opaque, 16).ok()).flatten()
+    (opaque.len() == 32 && opaque.bytes().all(digits))
+        .then(|| u128::from_str_radix(opaque, 16).ok())
+        .flatten()
 }
 
 /// The condition of a PUT or DELETE.
@@ -102,7 +104,10 @@ pub(crate) fn combine(if_match: Option<Tags>, if_none_match: Option<Tags>) -> Re
         (Some(tags), None) => Ok(Some(tags.strong())),
         (None, Some(Tags::Any)) => Ok(Some(Condition::Absent)),
         (None, Some(Tags::List(_))) => Err(of_header(&header::IF_NONE_MATCH, "on a write it takes `*` only")),
-        (Some(_), Some(_)) => Err(of_header(&header::IF_MATCH, "If-Match and If-None-Match exclude each other")),
+        (Some(_), Some(_)) => Err(of_header(
+            &header::IF_MATCH,
+            "If-Match and If-None-Match exclude each other",
+        )),
     }
 }
 
@@ -151,11 +156,16 @@ impl ReadConditions {
 }
 
 fn malformed(name: &HeaderName) -> Problem {
-    of_header(name, "it must be `*` or entity tags such as \"0123…\" with commas between")
+    of_header(
+        name,
+        "it must be `*` or entity tags such as \"0123…\" with commas between",
+    )
 }
 
 fn of_header(name: &HeaderName, detail: &str) -> Problem {
-    INVALID_HEADER.because(format!("{name}: {detail}")).fact("header", name.as_str())
+    INVALID_HEADER
+        .because(format!("{name}: {detail}"))
+        .fact("header", name.as_str())
 }
 
 #[cfg(test)]
@@ -169,23 +179,44 @@ mod tests {
     fn a_list_of_tags_is_taken_as_the_rfc_writes_it() {
         let tags = [Tag { weak: false, value: 1 }, Tag { weak: true, value: 2 }];
         assert_eq!(Tags::parse(" * "), Some(Tags::Any));
-        assert_eq!(Tags::parse(&format!("{ONE}, ,{TWO} ,")), Some(Tags::List(tags.to_vec())));
+        assert_eq!(
+            Tags::parse(&format!("{ONE}, ,{TWO} ,")),
+            Some(Tags::List(tags.to_vec()))
+        );
         assert_eq!(Tags::parse("\"another's, with a comma\""), None);
         assert_eq!(Tags::parse("\"another's\",\"\""), Some(Tags::List(vec![])));
     }
 
     #[test]
     fn a_malformed_tag_is_refused() {
-        for text in ["", ",", "abc", "\"abc", "abc\"", "W/abc", "w/\"abc\"", "\"a\" \"b\"", "*,\"a\"", "\"a\"x", "\"a b\""] {
+        for text in [
+            "",
+            ",",
+            "abc",
+            "\"abc",
+            "abc\"",
+            "W/abc",
+            "w/\"abc\"",
+            "\"a\" \"b\"",
+            "*,\"a\"",
+            "\"a\"x",
+            "\"a b\"",
+        ] {
             assert_eq!(Tags::parse(text), None, "{text}");
         }
     }
 
     #[test]
     fn reads_compare_weakly_and_writes_strongly() {
-        let weak = ReadConditions { if_none_match: Tags::parse(TWO), if_match: None };
+        let weak = ReadConditions {
+            if_none_match: Tags::parse(TWO),
+            if_match: None,
+        };
         assert_eq!((weak.judge(2), weak.judge(1)), (Verdict::NotModified, Verdict::Send));
-        let guard = ReadConditions { if_match: Tags::parse(TWO), if_none_match: None };
+        let guard = ReadConditions {
+            if_match: Tags::parse(TWO),
+            if_none_match: None,
+        };
         assert_eq!(guard.judge(2), Verdict::Failed);
         assert_eq!(combine(Tags::parse(TWO), None), Ok(Some(Condition::Match(vec![]))));
         assert_eq!(combine(Tags::parse(ONE), None), Ok(Some(Condition::Match(vec![1]))));

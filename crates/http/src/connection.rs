@@ -30,7 +30,11 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn new(stream: TcpStream, activity: Rc<Activity>) -> Self {
-        Self { stream, activity, refusal: Bytes::new() }
+        Self {
+            stream,
+            activity,
+            refusal: Bytes::new(),
+        }
     }
 
     /// hyper answers by itself only when no request is in progress, and then it ends the connection.

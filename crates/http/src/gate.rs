@@ -34,7 +34,10 @@ impl Gate {
 
     /// Reserves room for a body until the guard goes; `None` where there is not so much.
     pub(crate) fn hold(self: &Rc<Self>, bytes: usize) -> Option<Held> {
-        let mut held = Held { gate: Rc::clone(self), bytes: 0 };
+        let mut held = Held {
+            gate: Rc::clone(self),
+            bytes: 0,
+        };
         held.grow(bytes).then_some(held)
     }
 

@@ -17,9 +17,10 @@ pub(crate) fn token(start: &[u8]) -> String {
 /// Where a page starts: what a token says, or else the key itself.
 pub(crate) fn start(text: &[u8]) -> Bytes {
     let decoded = URL_SAFE_NO_PAD.decode(text).ok();
-    let key = decoded.as_ref().and_then(|bytes| bytes.split_first_chunk::<8>()).filter(|(checksum, key)| {
-        u64::from_be_bytes(**checksum) == xxh3_64_with_seed(key, SEED)
-    });
+    let key = decoded
+        .as_ref()
+        .and_then(|bytes| bytes.split_first_chunk::<8>())
+        .filter(|(checksum, key)| u64::from_be_bytes(**checksum) == xxh3_64_with_seed(key, SEED));
     key.map_or_else(|| Bytes::copy_from_slice(text), |(_, key)| Bytes::copy_from_slice(key))
 }
 

@@ -18,16 +18,27 @@ pub(crate) enum Route {
     None,
 }
 
-const ROUTES: [&str; 9] =
-    ["read_key", "write_key", "delete_key", "list", "batch", "buckets", "cluster", "operations", "none"];
+const ROUTES: [&str; 9] = [
+    "read_key",
+    "write_key",
+    "delete_key",
+    "list",
+    "batch",
+    "buckets",
+    "cluster",
+    "operations",
+    "none",
+];
 
 /// The statuses that are counted by themselves; others share the last place.
-const STATUSES: [u16; 19] =
-    [200, 204, 300, 304, 400, 404, 405, 409, 412, 413, 414, 415, 417, 429, 431, 500, 501, 503, 504];
+const STATUSES: [u16; 19] = [
+    200, 204, 300, 304, 400, 404, 405, 409, 412, 413, 414, 415, 417, 429, 431, 500, 501, 503, 504,
+];
 
 /// Upper bounds in microseconds.
-const BOUNDS: [u64; 13] =
-    [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000];
+const BOUNDS: [u64; 13] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
+];
 
 const OVERDUE: [&str; 3] = ["idle", "request", "response"];
 
@@ -54,12 +65,17 @@ pub(crate) fn increment(counter: &Cell<u64>) {
 
 impl Metrics {
     pub(crate) fn request(&self, route: Route, status: u16, took: Duration) {
-        let status_at = STATUSES.iter().position(|&known| known == status).unwrap_or(STATUSES.len());
+        let status_at = STATUSES
+            .iter()
+            .position(|&known| known == status)
+            .unwrap_or(STATUSES.len());
         increment(&self.requests[route as usize][status_at]);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let histogram = &self.durations[route as usize];
         increment(&histogram.counts[BOUNDS.partition_point(|&bound| bound < micros)]);
-        histogram.sum_micros.set(histogram.sum_micros.get().saturating_add(micros));
+        histogram
+            .sum_micros
+            .set(histogram.sum_micros.get().saturating_add(micros));
     }
 
     pub(crate) fn closed_overdue(&self, overdue: Overdue) {
@@ -72,20 +88,58 @@ impl Metrics {
         self.render_requests(&mut out);
         self.render_durations(&mut out);
         let single = [
-            ("annulus_http_connections", "gauge", "Open connections.", connections as u64),
-            ("annulus_http_requests_in_progress", "gauge", "Requests in progress.", gate.requests() as u64),
-            ("annulus_http_body_bytes", "gauge", "Bytes of request bodies in memory.", gate.bytes() as u64),
-            ("annulus_http_accepted_total", "counter", "Connections accepted.", self.accepted.get()),
-            ("annulus_http_refused_total", "counter", "Connections refused: too many.", self.refused.get()),
-            ("annulus_http_accept_errors_total", "counter", "Failures to accept.", self.accept_errors.get()),
+            (
+                "annulus_http_connections",
+                "gauge",
+                "Open connections.",
+                connections as u64,
+            ),
+            (
+                "annulus_http_requests_in_progress",
+                "gauge",
+                "Requests in progress.",
+                gate.requests() as u64,
+            ),
+            (
+                "annulus_http_body_bytes",
+                "gauge",
+                "Bytes of request bodies in memory.",
+                gate.bytes() as u64,
+            ),
+            (
+                "annulus_http_accepted_total",
+                "counter",
+                "Connections accepted.",
+                self.accepted.get(),
+            ),
+            (
+                "annulus_http_refused_total",
+                "counter",
+                "Connections refused: too many.",
+                self.refused.get(),
+            ),
+            (
+                "annulus_http_accept_errors_total",
+                "counter",
+                "Failures to accept.",
+                self.accept_errors.get(),
+            ),
         ];
         for (name, kind, help, value) in single {
             family(&mut out, name, kind, help);
             line(&mut out, format_args!("{name} {value}"));
         }
-        family(&mut out, "annulus_http_overdue_total", "counter", "Connections closed by a timeout.");
+        family(
+            &mut out,
+            "annulus_http_overdue_total",
+            "counter",
+            "Connections closed by a timeout.",
+        );
         for (what, count) in OVERDUE.iter().zip(&self.overdue) {
-            line(&mut out, format_args!("annulus_http_overdue_total{{what=\"{what}\"}} {}", count.get()));
+            line(
+                &mut out,
+                format_args!("annulus_http_overdue_total{{what=\"{what}\"}} {}", count.get()),
+            );
         }
         out
     }
@@ -96,7 +150,10 @@ impl Metrics {
         for (route, counts) in ROUTES.iter().zip(&self.requests) {
             for (status, count) in statuses().zip(counts).filter(|(_, count)| count.get() > 0) {
                 let labels = format_args!("route=\"{route}\",status=\"{status}\"");
-                line(out, format_args!("annulus_http_requests_total{{{labels}}} {}", count.get()));
+                line(
+                    out,
+                    format_args!("annulus_http_requests_total{{{labels}}} {}", count.get()),
+                );
             }
         }
     }
@@ -113,9 +170,15 @@ impl Metrics {
             for (bound, count) in BOUNDS.iter().zip(&histogram.counts) {
                 below += count.get();
                 let bound = *bound as f64 / 1e6;
-                line(out, format_args!("{NAME}_bucket{{route=\"{route}\",le=\"{bound}\"}} {below}"));
+                line(
+                    out,
+                    format_args!("{NAME}_bucket{{route=\"{route}\",le=\"{bound}\"}} {below}"),
+                );
             }
-            line(out, format_args!("{NAME}_bucket{{route=\"{route}\",le=\"+Inf\"}} {total}"));
+            line(
+                out,
+                format_args!("{NAME}_bucket{{route=\"{route}\",le=\"+Inf\"}} {total}"),
+            );
             let seconds = histogram.sum_micros.get() as f64 / 1e6;
             line(out, format_args!("{NAME}_sum{{route=\"{route}\"}} {seconds}"));
             line(out, format_args!("{NAME}_count{{route=\"{route}\"}} {total}"));

@@ -21,7 +21,10 @@ pub(crate) fn parse<'q, const N: usize>(
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decode_query(name).map_err(|bad| bad_escape(bad, name))?;
-        let at = known.iter().position(|known| known.as_bytes() == &*name).ok_or_else(|| unknown(&name, &known))?;
+        let at = known
+            .iter()
+            .position(|known| known.as_bytes() == &*name)
+            .ok_or_else(|| unknown(&name, &known))?;
         if values[at].is_some() {
             return Err(invalid(known[at], "it is given more than once"));
         }
@@ -45,18 +48,28 @@ pub(crate) fn options(query: Option<&str>) -> Result<Options, Problem> {
         r: r.map(|value| level("r", &text("r", &value)?)).transpose()?,
         w: w.map(|value| level("w", &text("w", &value)?)).transpose()?,
         mode: sloppy.map(|value| sloppy_mode(&text("sloppy", &value)?)).transpose()?,
-        durability: durability.map(|value| self::durability(&text("durability", &value)?)).transpose()?,
-        timeout: timeout.map(|value| self::timeout(&text("timeout", &value)?)).transpose()?,
+        durability: durability
+            .map(|value| self::durability(&text("durability", &value)?))
+            .transpose()?,
+        timeout: timeout
+            .map(|value| self::timeout(&text("timeout", &value)?))
+            .transpose()?,
     })
 }
 
 pub(crate) fn invalid(name: &'static str, detail: &str) -> Problem {
-    INVALID_PARAMETER.because(format!("{name}: {detail}")).fact("parameter", name)
+    INVALID_PARAMETER
+        .because(format!("{name}: {detail}"))
+        .fact("parameter", name)
 }
 
 fn unknown(name: &[u8], known: &[&'static str]) -> Problem {
     let name = String::from_utf8_lossy(name).into_owned();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let known = if known.is_empty() {
+        "none".to_owned()
+    } else {
+        known.join(", ")
+    };
     let detail = format!("there is no parameter {name:?} here; known: {known}");
     UNKNOWN_PARAMETER.because(detail).fact("parameter", name)
 }
@@ -68,7 +81,9 @@ fn bad_escape(BadEscape(at): BadEscape, name: &str) -> Problem {
 
 /// A value that must be text.
 pub(crate) fn text<'v>(name: &'static str, value: &'v [u8]) -> Result<Cow<'v, str>, Problem> {
-    std::str::from_utf8(value).map(Cow::Borrowed).map_err(|_| invalid(name, "it is not UTF-8"))
+    std::str::from_utf8(value)
+        .map(Cow::Borrowed)
+        .map_err(|_| invalid(name, "it is not UTF-8"))
 }
 
 /// A number, `one`, `quorum` or `all`.
@@ -86,7 +101,10 @@ pub(crate) fn level(name: &'static str, text: &str) -> Result<Level, Problem> {
 }
 
 fn out_of_reach(name: &'static str, number: &str) -> Problem {
-    invalid(name, &format!("{number} replicas cannot be met: it must be 1 to the bucket's n"))
+    invalid(
+        name,
+        &format!("{number} replicas cannot be met: it must be 1 to the bucket's n"),
+    )
 }
 
 fn sloppy_mode(text: &str) -> Result<Mode, Problem> {
@@ -140,8 +158,26 @@ mod tests {
     #[test]
     fn a_bad_option_is_refused_by_name() {
         for query in [
-            "r=0", "r=256", "r=", "r=-1", "r=+1", "r=1.5", "r=QUORUM", "r=1&r=1", "w=two", "w=%ff", "w=%", "sloppy=1",
-            "durability=ssd", "timeout=1", "timeout=0s", "timeout=6m", "timeout=ms", "timeout=-1s", "R=1", "x",
+            "r=0",
+            "r=256",
+            "r=",
+            "r=-1",
+            "r=+1",
+            "r=1.5",
+            "r=QUORUM",
+            "r=1&r=1",
+            "w=two",
+            "w=%ff",
+            "w=%",
+            "sloppy=1",
+            "durability=ssd",
+            "timeout=1",
+            "timeout=0s",
+            "timeout=6m",
+            "timeout=ms",
+            "timeout=-1s",
+            "R=1",
+            "x",
         ] {
             let problem = options(Some(query)).expect_err(query);
             let json = serde_json::to_value(&problem).expect("a problem is JSON");

@@ -18,7 +18,9 @@ pub(crate) fn decode_query(text: &str) -> Result<Cow<'_, [u8]>, BadEscape> {
 
 fn decode(text: &[u8], plus: u8) -> Result<Cow<'_, [u8]>, BadEscape> {
     let special = |&byte: &u8| byte == b'%' || (byte == b'+' && plus != b'+');
-    let Some(first) = text.iter().position(special) else { return Ok(Cow::Borrowed(text)) };
+    let Some(first) = text.iter().position(special) else {
+        return Ok(Cow::Borrowed(text));
+    };
     let mut bytes = Vec::with_capacity(text.len());
     bytes.extend_from_slice(&text[..first]);
     let mut at = first;
@@ -26,7 +28,9 @@ fn decode(text: &[u8], plus: u8) -> Result<Cow<'_, [u8]>, BadEscape> {
         match byte {
             b'%' => {
                 let (high, low) = (digit(text, at + 1), digit(text, at + 2));
-                let (Some(high), Some(low)) = (high, low) else { return Err(BadEscape(at)) };
+                let (Some(high), Some(low)) = (high, low) else {
+                    return Err(BadEscape(at));
+                };
                 bytes.push(high << 4 | low);
                 at += 3;
             }

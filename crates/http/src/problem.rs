@@ -69,7 +69,12 @@ kinds! {
 impl Kind {
     /// A problem of this kind.
     pub(crate) fn because(self, detail: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { kind: self, detail: detail.into(), facts: Vec::new(), headers: Vec::new() }
+        Problem {
+            kind: self,
+            detail: detail.into(),
+            facts: Vec::new(),
+            headers: Vec::new(),
+        }
     }
 }
 
@@ -109,15 +114,21 @@ impl Problem {
 
     /// Seconds after which trying again makes sense.
     fn retry_after(&self) -> Option<HeaderValue> {
-        matches!(self.kind.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-            .then(|| HeaderValue::from_static("1"))
+        matches!(
+            self.kind.status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        )
+        .then(|| HeaderValue::from_static("1"))
     }
 
     /// The response that says it.
     pub(crate) fn into_response(self) -> Response {
         let mut response = response::new(self.status(), Body::full(self.to_json()));
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, seconds);
         }
@@ -132,12 +143,19 @@ impl Problem {
         let reason = status.canonical_reason().unwrap_or_default();
         let date = httpdate::fmt_http_date(SystemTime::now());
         let body = self.to_json();
-        let mut head = format!("HTTP/1.1 {} {reason}\r\ncontent-type: application/problem+json\r\n", status.as_u16());
+        let mut head = format!(
+            "HTTP/1.1 {} {reason}\r\ncontent-type: application/problem+json\r\n",
+            status.as_u16()
+        );
         if self.retry_after().is_some() {
             head.push_str("retry-after: 1\r\n");
         }
         // Writing to a String cannot fail.
-        let _ = write!(head, "content-length: {}\r\nconnection: close\r\ndate: {date}\r\n\r\n", body.len());
+        let _ = write!(
+            head,
+            "content-length: {}\r\nconnection: close\r\ndate: {date}\r\n\r\n",
+            body.len()
+        );
         let mut bytes = head.into_bytes();
         bytes.extend_from_slice(&body);
         bytes.into()
@@ -172,19 +190,33 @@ impl From<Failure> for Problem {
             Failure::BucketHoldsKeys { bucket, .. } => BUCKET_HOLDS_KEYS.because(detail).fact("bucket", bucket),
             Failure::TooManySiblings { siblings, limit } => {
                 let advice = format!("{detail}; read it, merge, and write with the token of that read");
-                TOO_MANY_SIBLINGS.because(advice).fact("siblings", siblings).fact("limit", limit)
+                TOO_MANY_SIBLINGS
+                    .because(advice)
+                    .fact("siblings", siblings)
+                    .fact("limit", limit)
             }
             Failure::ConditionFailed { etag } => condition_failed(etag),
-            Failure::QuorumUnreachable { required, answered, n, outcome } => QUORUM_UNREACHABLE
+            Failure::QuorumUnreachable {
+                required,
+                answered,
+                n,
+                outcome,
+            } => QUORUM_UNREACHABLE
                 .because(detail)
                 .fact("required", required)
                 .fact("answered", answered)
                 .fact("n", n)
                 .outcome(outcome)
                 .header(response::REPLICAS, response::replicas(answered, n)),
-            Failure::TimedOut { required, answered, outcome } => {
-                DEADLINE_PASSED.because(detail).fact("required", required).fact("answered", answered).outcome(outcome)
-            }
+            Failure::TimedOut {
+                required,
+                answered,
+                outcome,
+            } => DEADLINE_PASSED
+                .because(detail)
+                .fact("required", required)
+                .fact("answered", answered)
+                .outcome(outcome),
             Failure::NotReady { reason } => NOT_READY.because(detail).fact("reason", reason).outcome(Outcome::None),
             Failure::StorageUnavailable { .. } => STORAGE_UNAVAILABLE.because(detail).outcome(Outcome::None),
             Failure::Overloaded { .. } => OVERLOADED.because(detail).outcome(Outcome::None),
@@ -196,7 +228,9 @@ impl From<Failure> for Problem {
 /// `412`, with the entity tag that the key has instead.
 pub(crate) fn condition_failed(etag: Option<u128>) -> Problem {
     let Some(etag) = etag else {
-        return CONDITION_FAILED.because("the key holds no value").fact("etag", Value::Null);
+        return CONDITION_FAILED
+            .because("the key holds no value")
+            .fact("etag", Value::Null);
     };
     let etag = response::etag(etag);
     let text = String::from_utf8_lossy(etag.as_bytes()).into_owned();

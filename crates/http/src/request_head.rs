@@ -37,7 +37,8 @@ impl RecentBytes {
         let room = Self::KEPT.saturating_sub(self.bytes.len());
         if self.bytes.is_empty() {
             // A read longer than this is a body, and its end may hold the next head.
-            self.bytes.extend_from_slice(&read[read.len().saturating_sub(Self::KEPT)..]);
+            self.bytes
+                .extend_from_slice(&read[read.len().saturating_sub(Self::KEPT)..]);
         } else {
             self.bytes.extend_from_slice(&read[..read.len().min(room)]);
         }

@@ -28,13 +28,17 @@ pub(crate) fn new(status: StatusCode, body: Body) -> Response {
 
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let mut response = new(status, Body::full(to_json(value)));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
 /// JSON of a value of ours: string keys, finite numbers.
 pub(crate) fn to_json(value: &impl Serialize) -> Bytes {
-    serde_json::to_vec(value).expect("its maps have string keys, and writing to memory cannot fail").into()
+    serde_json::to_vec(value)
+        .expect("its maps have string keys, and writing to memory cannot fail")
+        .into()
 }
 
 /// A token that the node made: visible ASCII.

@@ -31,9 +31,14 @@ pub(crate) async fn answer<S: Service>(connection: Rc<Connection<S>>, request: h
     let (route, handled) = admit(&connection, head, body).await;
     let mut response = handled.unwrap_or_else(Problem::into_response);
     if connection.activity.is_cut_short() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    connection.server.metrics.request(route, response.status().as_u16(), began.elapsed());
+    connection
+        .server
+        .metrics
+        .request(route, response.status().as_u16(), began.elapsed());
     if connection.activity.phase() != Phase::Stream {
         connection.activity.enter(Phase::Answering);
     }
@@ -51,12 +56,17 @@ async fn admit<S: Service>(connection: &Rc<Connection<S>>, head: Parts, body: Re
     };
     if let Target::Operation(operation) = target {
         // Never shed: whoever looks after an overloaded node needs them.
-        return (Route::Operations, operations::handle(connection, operation, &head).await);
+        return (
+            Route::Operations,
+            operations::handle(connection, operation, &head).await,
+        );
     }
     match connection.server.gate.enter() {
         Some(_entered) => dispatch(connection, target, head, body).await,
         None => {
-            let problem = OVERLOADED.because("as many requests are in progress as may be").fact("outcome", "none");
+            let problem = OVERLOADED
+                .because("as many requests are in progress as may be")
+                .fact("outcome", "none");
             (Route::None, Err(problem))
         }
     }
@@ -76,13 +86,16 @@ async fn dispatch<S: Service>(
         // The rarer ones in boxes: the future of a connection is as large as its largest.
         (Target::List(bucket), Verb::Get) => (Route::List, Box::pin(list::page(connection, bucket, head)).await),
         (Target::Batch, Verb::Post) => (Route::Batch, Box::pin(batch::run(connection, head, body)).await),
-        (Target::Bucket(bucket), verb @ (Verb::Get | Verb::Put | Verb::Delete)) => {
-            (Route::Buckets, Box::pin(buckets::one(connection, bucket, verb, head, body)).await)
-        }
+        (Target::Bucket(bucket), verb @ (Verb::Get | Verb::Put | Verb::Delete)) => (
+            Route::Buckets,
+            Box::pin(buckets::one(connection, bucket, verb, head, body)).await,
+        ),
         (Target::Buckets, Verb::Get) => (Route::Buckets, Box::pin(buckets::all(connection, head)).await),
         (Target::Cluster, Verb::Get) => (Route::Cluster, Box::pin(cluster::members(connection, head)).await),
         (Target::Ring, Verb::Get) => (Route::Cluster, Box::pin(cluster::ring(connection, head)).await),
-        (Target::RingPath(rest), Verb::Get) => (Route::Cluster, Box::pin(cluster::locate(connection, rest, head)).await),
+        (Target::RingPath(rest), Verb::Get) => {
+            (Route::Cluster, Box::pin(cluster::locate(connection, rest, head)).await)
+        }
         (Target::RingPath(_), Verb::Post) => (Route::Cluster, Err(ring_change())),
         (target, _) => (Route::None, Err(not_allowed(target.allowed()))),
     }
@@ -95,7 +108,9 @@ fn ring_change() -> Problem {
 /// `405` with what the path takes instead.
 pub(crate) fn not_allowed(allowed: &'static str) -> Problem {
     let detail = format!("this path takes {allowed}");
-    METHOD_NOT_ALLOWED.because(detail).header(header::ALLOW, HeaderValue::from_static(allowed))
+    METHOD_NOT_ALLOWED
+        .because(detail)
+        .header(header::ALLOW, HeaderValue::from_static(allowed))
 }
 
 /// What a method asks for; HEAD is GET, and hyper leaves the body out.
@@ -153,7 +168,9 @@ impl Target {
             "/v1/buckets" => Ok(Target::Buckets),
             "/v1/cluster" => Ok(Target::Cluster),
             "/v1/ring" => Ok(Target::Ring),
-            _ => operations::Operation::of(path).map(Target::Operation).ok_or_else(no_such_route),
+            _ => operations::Operation::of(path)
+                .map(Target::Operation)
+                .ok_or_else(no_such_route),
         }
     }
 
@@ -183,8 +200,11 @@ pub(crate) fn bucket(text: &str) -> Result<Bucket, Problem> {
 /// A key as it stands in a path: every byte of it counts, empty segments too.
 pub(crate) fn key(text: &str) -> Result<Key, Problem> {
     let bytes = decode_path(text).map_err(|bad| INVALID_KEY.because(escape(bad)))?;
-    Key::parse(bytes.into_owned())
-        .map_err(|error| INVALID_KEY.because(error.to_string()).fact("limit", annulus_ring::MAX_KEY_BYTES))
+    Key::parse(bytes.into_owned()).map_err(|error| {
+        INVALID_KEY
+            .because(error.to_string())
+            .fact("limit", annulus_ring::MAX_KEY_BYTES)
+    })
 }
 
 fn escape(BadEscape(at): BadEscape) -> String {

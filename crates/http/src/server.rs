@@ -136,7 +136,10 @@ async fn accept<S: Service>(listener: &TcpListener, server: &Rc<Server<S>>, shut
 /// The client was gone before its connection was accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
 }
 
 impl<S: Service> Server<S> {
@@ -162,7 +165,9 @@ impl<S: Service> Server<S> {
     fn admit(self: &Rc<Self>, stream: TcpStream) {
         if self.connections() >= self.limits.max_connections {
             increment(&self.metrics.refused);
-            let problem = TOO_MANY_CONNECTIONS.because("no further connection is accepted").fact("outcome", "none");
+            let problem = TOO_MANY_CONNECTIONS
+                .because("no further connection is accepted")
+                .fact("outcome", "none");
             // A fresh socket's buffer takes so much; where it does not, there is nothing to be done for this client.
             let _ = stream.try_write(&problem.to_last_response());
             return;
@@ -174,7 +179,10 @@ impl<S: Service> Server<S> {
         let activity = Rc::new(Activity::new(Rc::clone(&self.clock)));
         self.connections.borrow_mut().insert(number, Rc::clone(&activity));
         self.changed.notify_waiters();
-        let entry = Entry { server: Rc::clone(self), number };
+        let entry = Entry {
+            server: Rc::clone(self),
+            number,
+        };
         tokio::task::spawn_local(async move {
             run(&entry.server, stream, activity).await;
             drop(entry);
@@ -228,7 +236,10 @@ impl<S> Drop for Entry<S> {
 /// Serves one connection until it ends, the sweep gives it up, or it is drained.
 async fn run<S: Service>(server: &Rc<Server<S>>, stream: TcpStream, activity: Rc<Activity>) {
     let io = TokioIo::new(Socket::new(stream, Rc::clone(&activity)));
-    let shared = Rc::new(Connection { server: Rc::clone(server), activity: Rc::clone(&activity) });
+    let shared = Rc::new(Connection {
+        server: Rc::clone(server),
+        activity: Rc::clone(&activity),
+    });
     let service = service_fn(move |request| {
         let connection = Rc::clone(&shared);
         connection.activity.begin_request();

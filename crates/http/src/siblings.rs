@@ -27,7 +27,11 @@ impl<'v> From<&'v Version> for Sibling<'v> {
         Self {
             content_type: response::content_type(version),
             value: &version.value,
-            meta: version.meta.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+            meta: version
+                .meta
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect(),
             modified: humantime::format_rfc3339_millis(response::wall(version.modified)).to_string(),
         }
     }
@@ -50,7 +54,12 @@ pub(crate) fn respond(versions: &[Version], etag: u128, form: Form) -> Response 
             struct Siblings<'v> {
                 siblings: Vec<Sibling<'v>>,
             }
-            response::json(StatusCode::MULTIPLE_CHOICES, &Siblings { siblings: list(versions) })
+            response::json(
+                StatusCode::MULTIPLE_CHOICES,
+                &Siblings {
+                    siblings: list(versions),
+                },
+            )
         }
         Form::Multipart => multipart(versions, etag),
     }
@@ -77,7 +86,11 @@ impl Form {
                 }
             }
         }
-        if multipart > 0 && multipart >= json { Form::Multipart } else { Form::Json }
+        if multipart > 0 && multipart >= json {
+            Form::Multipart
+        } else {
+            Form::Json
+        }
     }
 }
 
@@ -86,7 +99,9 @@ fn media_range(range: &str) -> (&str, u32) {
     let mut parts = range.split(';').map(str::trim);
     let media = parts.next().unwrap_or_default();
     let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-    let weight = weight.and_then(|weight| weight.parse::<f32>().ok()).filter(|weight| (0.0..=1.0).contains(weight));
+    let weight = weight
+        .and_then(|weight| weight.parse::<f32>().ok())
+        .filter(|weight| (0.0..=1.0).contains(weight));
     (media, weight.map_or(1000, |weight| (weight * 1000.0) as u32))
 }
 
@@ -111,7 +126,9 @@ fn multipart(versions: &[Version], etag: u128) -> Response {
     body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
     let mut response = response::new(StatusCode::MULTIPLE_CHOICES, Body::full(body));
     let content_type = HeaderValue::from_str(&format!("multipart/mixed; boundary={boundary}"));
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type.expect("letters, digits and dashes"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type.expect("letters, digits and dashes"));
     response
 }
 
@@ -119,7 +136,9 @@ fn multipart(versions: &[Version], etag: u128) -> Response {
 fn boundary(versions: &[Version], etag: u128) -> String {
     let stands_in = |boundary: &str| {
         let boundary = boundary.as_bytes();
-        versions.iter().any(|version| version.value.windows(boundary.len()).any(|window| window == boundary))
+        versions
+            .iter()
+            .any(|version| version.value.windows(boundary.len()).any(|window| window == boundary))
     };
     (0u32..)
         .map(|attempt| format!("annulus-{etag:032x}-{attempt}"))
@@ -134,25 +153,47 @@ mod tests {
     use super::*;
 
     fn version(value: &str) -> Version {
-        Version::new(value.as_bytes().to_vec().into(), None, vec![], Timestamp { millis: 0, logical: 0 }, None)
+        Version::new(
+            value.as_bytes().to_vec().into(),
+            None,
+            vec![],
+            Timestamp { millis: 0, logical: 0 },
+            None,
+        )
     }
 
     #[test]
     fn the_form_follows_the_accept_header() {
         let form = |accept: &'static str| {
-            Form::of(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]))
+            Form::of(&HeaderMap::from_iter([(
+                header::ACCEPT,
+                HeaderValue::from_static(accept),
+            )]))
         };
-        for multipart in ["multipart/mixed", "Multipart/Mixed; q=0.1, */*", "application/json;q=0.5, multipart/*"] {
+        for multipart in [
+            "multipart/mixed",
+            "Multipart/Mixed; q=0.1, */*",
+            "application/json;q=0.5, multipart/*",
+        ] {
             assert_eq!(form(multipart), Form::Multipart, "{multipart}");
         }
-        for json in ["*/*", "", "multipart/mixed;q=0", "application/json, multipart/mixed;q=0.9", "text/html"] {
+        for json in [
+            "*/*",
+            "",
+            "multipart/mixed;q=0",
+            "application/json, multipart/mixed;q=0.9",
+            "text/html",
+        ] {
             assert_eq!(form(json), Form::Json, "{json}");
         }
     }
 
     #[test]
     fn a_boundary_stands_in_no_value() {
-        let versions = [version(&boundary(&[], 7)), version("annulus-00000000000000000000000000000007-1")];
+        let versions = [
+            version(&boundary(&[], 7)),
+            version("annulus-00000000000000000000000000000007-1"),
+        ];
         assert_eq!(boundary(&versions, 7), "annulus-00000000000000000000000000000007-2");
     }
 }

@@ -107,8 +107,10 @@ impl Peer {
 
     pub(crate) fn replace_record(&mut self, record: MemberRecord) {
         if record.incarnation != self.record.incarnation {
-            // Another life's clock begins anew.
+            // Another life begins anew, and may have been started otherwise. What it voted for it will say again.
             self.stamp = None;
+            self.advertised = None;
+            self.candidate = None;
         }
         self.fingerprint = record.fingerprint();
         self.record = record;

@@ -230,7 +230,7 @@ impl<E: Engine> Node<E> {
                         bucket: bucket.clone(),
                         key,
                         operation: Operation::Get,
-                        options: options.clone(),
+                        options,
                     };
                     self.start_key(now, Requester::Task(id, place), request, out);
                 }

@@ -1,5 +1,6 @@
 //! A replica holds a node's objects, their partitions' clocks, its log and its hints, and moves them together, a batch at a time.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -119,6 +120,8 @@ pub struct Replica<E> {
     next_batch: u64,
     layout_known: bool,
     failed: Option<EngineError>,
+    /// The object that was read last, as it is stored: a coordinator reads a key and then writes it.
+    recent: RefCell<Option<(Bytes, Object)>>,
 }
 
 impl<E: Engine> Replica<E> {
@@ -137,6 +140,7 @@ impl<E: Engine> Replica<E> {
             next_batch: 1,
             layout_known: false,
             failed: None,
+            recent: RefCell::new(None),
         };
         let asked = partitions.count();
         match replica.stored_partitions()? {
@@ -155,6 +159,7 @@ impl<E: Engine> Replica<E> {
     /// Dots and batch numbers that were given out stay used.
     pub fn reload(&mut self) -> Result<(), EngineError> {
         self.staged.clear();
+        self.recent.take();
         self.log = LogWriter::default();
         let loaded = self.load_layout().and_then(|()| self.load_clocks()).and_then(|()| self.load_hints());
         self.failed = loaded.clone().err();
@@ -225,11 +230,20 @@ impl<E: Engine> Replica<E> {
     /// The object, filled with its partition's clock; of an absent one, no version and the clock. What is staged counts.
     pub fn read(&self, address: &Address) -> Result<Object, EngineError> {
         self.check()?;
-        Ok(self.stored(&object_key(address))?.fill(self.clock(address.partition)))
+        let key = object_key(address);
+        let object = self.stored(&key)?;
+        let filled = object.filled(self.clock(address.partition));
+        self.recent.replace(Some((key, object)));
+        Ok(filled)
     }
 
     /// The object as it is stored: stripped.
     fn stored(&self, key: &[u8]) -> Result<Object, EngineError> {
+        if let Some((of, object)) = self.recent.take()
+            && of == key
+        {
+            return Ok(object);
+        }
         match self.staged.read(&self.engine, Space::Object, key)? {
             None => Ok(Object::default()),
             Some(payload) => record::decode(Space::Object, key, payload, Object::decode),
@@ -246,7 +260,7 @@ impl<E: Engine> Replica<E> {
         dots.extend(delta.dots());
         check_plausible(&dots)?;
         let new = dots.difference(self.clock(address.partition));
-        let key = Bytes::from(object_key(address));
+        let key = object_key(address);
         let before = self.stored(&key)?;
         let clock = self.clock(address.partition);
         let joined = before.filled(clock).join(delta);
@@ -478,7 +492,7 @@ fn check_plausible(dots: &CausalContext) -> Result<(), ApplyError> {
 const SCOPE_OFFSET: usize = 9;
 
 /// Objects lie by position, so that any number of partitions divides the same data into ranges.
-fn object_key(address: &Address) -> Vec<u8> {
+fn object_key(address: &Address) -> Bytes {
     let (bucket, key) = (address.bucket.as_str().as_bytes(), address.key.as_bytes());
     let mut out = Vec::with_capacity(SCOPE_OFFSET + bucket.len() + 1 + key.len());
     out.push(address.partition.n);
@@ -486,7 +500,7 @@ fn object_key(address: &Address) -> Vec<u8> {
     out.extend_from_slice(bucket);
     out.push(0);
     out.extend_from_slice(key);
-    out
+    out.into()
 }
 
 fn scope_of(object_key: &[u8]) -> &[u8] {

@@ -11,9 +11,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use annulus_coordinator::{
-    Answer, Condition, KeyRequest, Mode, NewValue, Operation, Options, Reply, Request,
-};
+use annulus_coordinator::{Answer, Condition, KeyRequest, Mode, NewValue, Operation, Options, Reply, Request};
 use annulus_ring::{Bucket, Key, MAX_KEY_BYTES};
 use base64::{
     Engine as _,
@@ -35,7 +33,8 @@ use crate::{
     limits::{BATCH_LINE_OVERHEAD, BATCH_WINDOW},
     parameters::{self, invalid},
     problem::{
-        INVALID_BUCKET, INVALID_JSON, INVALID_KEY, INVALID_PARAMETER, Problem, UNSUPPORTED_CONTENT_TYPE, VALUE_TOO_LARGE,
+        INVALID_BUCKET, INVALID_JSON, INVALID_KEY, INVALID_PARAMETER, Problem, UNSUPPORTED_CONTENT_TYPE,
+        VALUE_TOO_LARGE,
     },
     response,
     route::Handled,
@@ -62,9 +61,16 @@ pub(crate) async fn run<S: Service>(connection: &Rc<Connection<S>>, head: Parts,
     connection.activity.enter(Phase::Stream);
     // Before the response begins: once it has, hyper no longer sends `100 Continue`, for which some clients wait.
     let first = std::future::poll_fn(|cx| lines.poll_next(cx)).await;
-    let batch = Batch { connection: Rc::clone(connection), ended: first.is_none(), lines, window: first.into_iter().map(|line| start(connection, line)).collect() };
+    let batch = Batch {
+        connection: Rc::clone(connection),
+        ended: first.is_none(),
+        lines,
+        window: first.into_iter().map(|line| start(connection, line)).collect(),
+    };
     let mut response = response::new(StatusCode::OK, Body::Stream(Box::pin(batch)));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     Ok(response)
 }
 
@@ -109,7 +115,11 @@ impl<S: Service> http_body::Body for Batch<S> {
             return Poll::Ready(None);
         }
         // What the node takes is the node's to bound; what the client takes is bounded here.
-        let phase = if batch.window.is_empty() { Phase::Stream } else { Phase::Working };
+        let phase = if batch.window.is_empty() {
+            Phase::Stream
+        } else {
+            Phase::Working
+        };
         if activity.phase() != phase {
             activity.enter(phase);
         }
@@ -151,7 +161,14 @@ impl<S: Service> Batch<S> {
 
 /// Begins with a line, if there is room for it.
 fn start<S: Service>(connection: &Rc<Connection<S>>, line: Result<Bytes, Problem>) -> Slot {
-    let held = |line: Bytes| connection.server.gate.hold(line.len()).map(|held| (line, held)).ok_or_else(no_room);
+    let held = |line: Bytes| {
+        connection
+            .server
+            .gate
+            .hold(line.len())
+            .map(|held| (line, held))
+            .ok_or_else(no_room)
+    };
     match line.and_then(held) {
         Ok((line, held)) => Slot::Running(Box::pin(work(Rc::clone(connection), line, held))),
         Err(problem) => Slot::Done(refusal(&problem)),
@@ -192,28 +209,54 @@ impl ResultLine<'_> {
 }
 
 fn refusal(problem: &Problem) -> Bytes {
-    ResultLine { status: problem.status().as_u16(), problem: Some(problem), ..ResultLine::default() }.to_bytes()
+    ResultLine {
+        status: problem.status().as_u16(),
+        problem: Some(problem),
+        ..ResultLine::default()
+    }
+    .to_bytes()
 }
 
 fn result(reply: Reply, (bucket, key): &(Bucket, Key)) -> Bytes {
     match reply {
-        Ok(Answer::Written(written)) => {
-            ResultLine { status: 204, context: Some(&written.token), ..ResultLine::default() }.to_bytes()
+        Ok(Answer::Written(written)) => ResultLine {
+            status: 204,
+            context: Some(&written.token),
+            ..ResultLine::default()
         }
+        .to_bytes(),
         Ok(Answer::Found(found)) => {
             let context = Some(found.token.as_str());
             match &found.versions[..] {
                 [] => {
                     let problem = kv::no_such_key(bucket, key);
-                    ResultLine { status: 404, problem: Some(&problem), context, ..ResultLine::default() }.to_bytes()
+                    ResultLine {
+                        status: 404,
+                        problem: Some(&problem),
+                        context,
+                        ..ResultLine::default()
+                    }
+                    .to_bytes()
                 }
                 [version] => {
                     let value = Some(Sibling::from(version));
-                    ResultLine { status: 200, value, context, ..ResultLine::default() }.to_bytes()
+                    ResultLine {
+                        status: 200,
+                        value,
+                        context,
+                        ..ResultLine::default()
+                    }
+                    .to_bytes()
                 }
                 versions => {
                     let siblings = Some(siblings::list(versions));
-                    ResultLine { status: 300, siblings, context, ..ResultLine::default() }.to_bytes()
+                    ResultLine {
+                        status: 300,
+                        siblings,
+                        context,
+                        ..ResultLine::default()
+                    }
+                    .to_bytes()
                 }
             }
         }
@@ -260,10 +303,13 @@ fn present<'de: 'l, 'l, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 }
 
 fn parse(line: &[u8], max_value_bytes: usize) -> Result<KeyRequest, Problem> {
-    let line: Line<'_> =
-        serde_json::from_slice(line).map_err(|error| INVALID_JSON.because(format!("the line is no operation: {error}")))?;
-    let bucket = Bucket::parse(&line.bucket)
-        .map_err(|error| INVALID_BUCKET.because(error.to_string()).fact("bucket", line.bucket.as_str()))?;
+    let line: Line<'_> = serde_json::from_slice(line)
+        .map_err(|error| INVALID_JSON.because(format!("the line is no operation: {error}")))?;
+    let bucket = Bucket::parse(&line.bucket).map_err(|error| {
+        INVALID_BUCKET
+            .because(error.to_string())
+            .fact("bucket", line.bucket.as_str())
+    })?;
     let key = line.key()?;
     let options = line.options()?;
     let operation = match line.op {
@@ -275,15 +321,28 @@ fn parse(line: &[u8], max_value_bytes: usize) -> Result<KeyRequest, Problem> {
         Op::Delete => {
             line.refuse_value("delete")?;
             let condition = line.condition()?;
-            Operation::Write { value: None, token: line.context, condition }
+            Operation::Write {
+                value: None,
+                token: line.context,
+                condition,
+            }
         }
         Op::Put => {
             let condition = line.condition()?;
             let token = line.context.clone();
-            Operation::Write { value: Some(line.into_value(max_value_bytes)?), token, condition }
+            Operation::Write {
+                value: Some(line.into_value(max_value_bytes)?),
+                token,
+                condition,
+            }
         }
     };
-    Ok(KeyRequest { bucket, key, operation, options })
+    Ok(KeyRequest {
+        bucket,
+        key,
+        operation,
+        options,
+    })
 }
 
 impl Line<'_> {
@@ -300,7 +359,9 @@ impl Line<'_> {
         Ok(Options {
             r: self.r.as_ref().map(|value| buckets::level("r", value)).transpose()?,
             w: self.w.as_ref().map(|value| buckets::level("w", value)).transpose()?,
-            mode: self.sloppy.map(|sloppy| if sloppy { Mode::Sloppy } else { Mode::Strict }),
+            mode: self
+                .sloppy
+                .map(|sloppy| if sloppy { Mode::Sloppy } else { Mode::Strict }),
             durability: self.durability.as_deref().map(parameters::durability).transpose()?,
             timeout: self.timeout.as_deref().map(parameters::timeout).transpose()?,
         })
@@ -309,11 +370,14 @@ impl Line<'_> {
     fn condition(&self) -> Result<Option<Condition>, Problem> {
         let tags = |name, text: &Option<String>| match text {
             None => Ok(None),
-            Some(text) => {
-                Tags::parse(text).map(Some).ok_or_else(|| invalid(name, "it must be `*` or entity tags"))
-            }
+            Some(text) => Tags::parse(text)
+                .map(Some)
+                .ok_or_else(|| invalid(name, "it must be `*` or entity tags")),
         };
-        conditions::combine(tags("if_match", &self.if_match)?, tags("if_none_match", &self.if_none_match)?)
+        conditions::combine(
+            tags("if_match", &self.if_match)?,
+            tags("if_none_match", &self.if_none_match)?,
+        )
     }
 
     fn refuse_condition(&self) -> Result<(), Problem> {
@@ -332,9 +396,9 @@ impl Line<'_> {
             ("meta", self.meta.is_some()),
         ];
         match present.into_iter().find(|(_, present)| *present) {
-            Some((name, _)) => {
-                Err(INVALID_PARAMETER.because(format!("{name}: a {op} takes no value")).fact("parameter", name))
-            }
+            Some((name, _)) => Err(INVALID_PARAMETER
+                .because(format!("{name}: a {op} takes no value"))
+                .fact("parameter", name)),
             None => Ok(()),
         }
     }
@@ -351,11 +415,19 @@ impl Line<'_> {
             let detail = format!("the value is longer than {max_value_bytes} bytes");
             return Err(VALUE_TOO_LARGE.because(detail).fact("limit", max_value_bytes));
         }
-        if self.content_type.as_deref().is_some_and(|text| !kv::is_content_type(text)) {
+        if self
+            .content_type
+            .as_deref()
+            .is_some_and(|text| !kv::is_content_type(text))
+        {
             return Err(UNSUPPORTED_CONTENT_TYPE.because("content_type: it must be `type/subtype`"));
         }
         let content_type = self.content_type.or(default_type.map(str::to_owned));
-        Ok(NewValue { value: value.into(), content_type, meta })
+        Ok(NewValue {
+            value: value.into(),
+            content_type,
+            meta,
+        })
     }
 }
 
@@ -378,7 +450,9 @@ fn meta(meta: BTreeMap<String, String>) -> Result<Vec<(String, String)>, Problem
 }
 
 fn decode(name: &'static str, text: &str) -> Result<Vec<u8>, Problem> {
-    BASE64.decode(text).map_err(|error| invalid(name, &format!("it is not base64: {error}")))
+    BASE64
+        .decode(text)
+        .map_err(|error| invalid(name, &format!("it is not base64: {error}")))
 }
 
 /// The lines of a body, each within a bound.
@@ -395,7 +469,14 @@ struct Lines {
 
 impl Lines {
     fn new(body: RequestBody, max_line_bytes: usize) -> Self {
-        Self { body, buffer: BytesMut::new(), scanned: 0, max_line_bytes, skipping: false, ended: false }
+        Self {
+            body,
+            buffer: BytesMut::new(),
+            scanned: 0,
+            max_line_bytes,
+            skipping: false,
+            ended: false,
+        }
     }
 
     /// The next line that says something; one that is too long is refused once, and the rest of it is skipped.
@@ -450,6 +531,8 @@ impl Lines {
 
     fn too_long(&self) -> Problem {
         let limit = self.max_line_bytes;
-        VALUE_TOO_LARGE.because(format!("the line is longer than {limit} bytes")).fact("limit", limit)
+        VALUE_TOO_LARGE
+            .because(format!("the line is longer than {limit} bytes"))
+            .fact("limit", limit)
     }
 }

@@ -32,7 +32,10 @@ pub(crate) async fn all<S: Service>(connection: &Rc<Connection<S>>, head: Parts)
             struct Buckets<'b> {
                 buckets: Vec<BucketJson<'b>>,
             }
-            let buckets = buckets.iter().map(|(bucket, config)| BucketJson::new(bucket, config)).collect();
+            let buckets = buckets
+                .iter()
+                .map(|(bucket, config)| BucketJson::new(bucket, config))
+                .collect();
             Ok(response::json(StatusCode::OK, &Buckets { buckets }))
         }
         _ => Err(unexpected()),
@@ -67,15 +70,27 @@ pub(crate) async fn one<S: Service>(
 
 /// JSON by any of its names, and what clients send when they are told nothing (curl calls it a form).
 pub(crate) fn accept_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(());
+    };
     let text = value.to_str().map_err(|_| unreadable_content_type())?;
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let generic = ["text/plain", "application/octet-stream", "application/x-www-form-urlencoded"];
+    let generic = [
+        "text/plain",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+    ];
     let json = ["json", "json-seq", "jsonl", "jsonlines"];
-    let is_json = essence
-        .split_once('/')
-        .is_some_and(|(_, subtype)| subtype.split(['+', '-']).any(|part| part == "ndjson" || json.contains(&part)));
-    if is_json || generic.contains(&essence.as_str()) { Ok(()) } else { Err(not_json(text)) }
+    let is_json = essence.split_once('/').is_some_and(|(_, subtype)| {
+        subtype
+            .split(['+', '-'])
+            .any(|part| part == "ndjson" || json.contains(&part))
+    });
+    if is_json || generic.contains(&essence.as_str()) {
+        Ok(())
+    } else {
+        Err(not_json(text))
+    }
 }
 
 fn not_json(text: &str) -> Problem {
@@ -83,8 +98,8 @@ fn not_json(text: &str) -> Problem {
 }
 
 fn parse(bucket: &Bucket, body: &[u8]) -> Result<BucketSpec, Problem> {
-    let members: Map<String, Value> =
-        serde_json::from_slice(body).map_err(|error| INVALID_JSON.because(format!("a JSON object was expected: {error}")))?;
+    let members: Map<String, Value> = serde_json::from_slice(body)
+        .map_err(|error| INVALID_JSON.because(format!("a JSON object was expected: {error}")))?;
     let mut spec = BucketSpec::default();
     for (name, value) in &members {
         // `null` is what is absent.
@@ -122,7 +137,12 @@ fn set(spec: &mut BucketSpec, bucket: &Bucket, name: &str, value: &Value) -> Res
 
 fn number(name: &'static str, value: &Value, range: std::ops::RangeInclusive<u64>) -> Result<u64, Problem> {
     let number = value.as_u64().filter(|number| range.contains(number));
-    number.ok_or_else(|| invalid(name, &format!("it must be a number from {} to {}", range.start(), range.end())))
+    number.ok_or_else(|| {
+        invalid(
+            name,
+            &format!("it must be a number from {} to {}", range.start(), range.end()),
+        )
+    })
 }
 
 fn text<'v>(name: &'static str, value: &'v Value) -> Result<&'v str, Problem> {
@@ -225,7 +245,10 @@ mod tests {
     #[test]
     fn a_duration_is_shown_as_people_write_it() {
         for text in ["24h", "90s", "1500ms", "1m", "1h", "100m"] {
-            assert_eq!(duration_text(humantime::parse_duration(text).expect("a duration")), text);
+            assert_eq!(
+                duration_text(humantime::parse_duration(text).expect("a duration")),
+                text
+            );
         }
     }
 }

@@ -98,7 +98,12 @@ struct Ring<'v> {
 
 impl<'v> From<&'v RingView> for Ring<'v> {
     fn from(view: &'v RingView) -> Self {
-        Self { epoch: view.epoch, partitions: view.partitions, n: view.n, owners: &view.owners }
+        Self {
+            epoch: view.epoch,
+            partitions: view.partitions,
+            n: view.n,
+            owners: &view.owners,
+        }
     }
 }
 

@@ -23,18 +23,18 @@ use crate::{
 };
 
 /// GET and HEAD.
-pub(crate) async fn read<S: Service>(
-    connection: &Rc<Connection<S>>,
-    bucket: Bucket,
-    key: Key,
-    head: Parts,
-) -> Handled {
+pub(crate) async fn read<S: Service>(connection: &Rc<Connection<S>>, bucket: Bucket, key: Key, head: Parts) -> Handled {
     let options = parameters::options(head.uri.query())?;
     let conditions = ReadConditions::of(&head.headers)?;
     let form = Form::of(&head.headers);
     // The head holds on to the connection's read buffer, which hyper can use again once it is gone.
     drop(head);
-    let request = KeyRequest { bucket: bucket.clone(), key: key.clone(), operation: Operation::Get, options };
+    let request = KeyRequest {
+        bucket: bucket.clone(),
+        key: key.clone(),
+        operation: Operation::Get,
+        options,
+    };
     match connection.server.service.call(Request::Key(request)).await? {
         Answer::Found(found) => Ok(respond(found, &conditions, form, (&bucket, &key))),
         _ => Err(unexpected()),
@@ -54,7 +54,9 @@ fn respond(found: Found, conditions: &ReadConditions, form: Form, address: (&Buc
         }
         (versions, Verdict::Send) => {
             let mut response = siblings::respond(versions, found.etag, form);
-            response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+            response
+                .headers_mut()
+                .insert(header::VARY, HeaderValue::from_static("accept"));
             response
         }
     };
@@ -76,7 +78,10 @@ fn count(siblings: usize) -> HeaderValue {
 
 pub(crate) fn no_such_key(bucket: &Bucket, key: &Key) -> Problem {
     let detail = format!("bucket {bucket} holds no value for this key");
-    NO_SUCH_KEY.because(detail).fact("bucket", bucket.as_str()).fact("key", json_bytes(key.as_bytes()))
+    NO_SUCH_KEY
+        .because(detail)
+        .fact("bucket", bucket.as_str())
+        .fact("key", json_bytes(key.as_bytes()))
 }
 
 /// PUT.
@@ -96,8 +101,23 @@ pub(crate) async fn put<S: Service>(
     drop(head);
     let server = &connection.server;
     let (value, _held) = body.read(server.limits.max_value_bytes, &server.gate).await?;
-    let value = Some(NewValue { value, content_type, meta });
-    write(connection, bucket, key, Operation::Write { value, token, condition }, options).await
+    let value = Some(NewValue {
+        value,
+        content_type,
+        meta,
+    });
+    write(
+        connection,
+        bucket,
+        key,
+        Operation::Write {
+            value,
+            token,
+            condition,
+        },
+        options,
+    )
+    .await
 }
 
 /// DELETE.
@@ -111,7 +131,18 @@ pub(crate) async fn delete<S: Service>(
     let condition = conditions::of_write(&head.headers)?;
     let token = context(&head.headers)?;
     drop(head);
-    write(connection, bucket, key, Operation::Write { value: None, token, condition }, options).await
+    write(
+        connection,
+        bucket,
+        key,
+        Operation::Write {
+            value: None,
+            token,
+            condition,
+        },
+        options,
+    )
+    .await
 }
 
 async fn write<S: Service>(
@@ -121,7 +152,12 @@ async fn write<S: Service>(
     operation: Operation,
     options: Options,
 ) -> Handled {
-    let request = Request::Key(KeyRequest { bucket, key, operation, options });
+    let request = Request::Key(KeyRequest {
+        bucket,
+        key,
+        operation,
+        options,
+    });
     match connection.server.service.call(request).await? {
         Answer::Written(written) => Ok(no_content(written)),
         _ => Err(unexpected()),
@@ -146,7 +182,9 @@ fn context(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     if tokens.next().is_some() {
         return Err(INVALID_CONTEXT.because("Annulus-Context is given more than once"));
     }
-    let token = token.to_str().map_err(|_| INVALID_CONTEXT.because("Annulus-Context is no token: not ASCII"))?;
+    let token = token
+        .to_str()
+        .map_err(|_| INVALID_CONTEXT.because("Annulus-Context is no token: not ASCII"))?;
     Ok(Some(token.to_owned()))
 }
 
@@ -154,19 +192,26 @@ fn context(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 fn content_type(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let Some(value) = types.next() else { return Ok(None) };
-    let text = value.to_str().ok().filter(|text| types.next().is_none() && is_content_type(text));
-    text.map(|text| Some(text.to_owned())).ok_or_else(unreadable_content_type)
+    let text = value
+        .to_str()
+        .ok()
+        .filter(|text| types.next().is_none() && is_content_type(text));
+    text.map(|text| Some(text.to_owned()))
+        .ok_or_else(unreadable_content_type)
 }
 
 pub(crate) fn unreadable_content_type() -> Problem {
-    let detail = format!("it must be one `type/subtype`, with parameters or without, in {MAX_CONTENT_TYPE_BYTES} bytes");
+    let detail =
+        format!("it must be one `type/subtype`, with parameters or without, in {MAX_CONTENT_TYPE_BYTES} bytes");
     UNSUPPORTED_CONTENT_TYPE.because(detail)
 }
 
 /// RFC 9110 §8.3.1, without looking into the parameters.
 pub(crate) fn is_content_type(text: &str) -> bool {
     let essence = text.split(';').next().unwrap_or_default().trim();
-    let Some((kind, subtype)) = essence.split_once('/') else { return false };
+    let Some((kind, subtype)) = essence.split_once('/') else {
+        return false;
+    };
     let visible = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     text.len() <= MAX_CONTENT_TYPE_BYTES && visible && is_token(kind) && is_token(subtype)
 }
@@ -191,7 +236,9 @@ fn refuse_encoding(headers: &HeaderMap) -> Result<(), Problem> {
 fn meta(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
     let mut meta: Vec<(String, String)> = Vec::new();
     for (name, value) in headers {
-        let Some(name) = name.as_str().strip_prefix(META_PREFIX) else { continue };
+        let Some(name) = name.as_str().strip_prefix(META_PREFIX) else {
+            continue;
+        };
         let value = std::str::from_utf8(value.as_bytes()).map_err(|_| bad_meta(name, "its value is not UTF-8"))?;
         if name.is_empty() {
             return Err(bad_meta(name, "it has no name"));
@@ -207,7 +254,9 @@ fn meta(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
 }
 
 pub(crate) fn bad_meta(name: &str, why: &str) -> Problem {
-    INVALID_HEADER.because(format!("{META_PREFIX}{name}: {why}")).fact("header", format!("{META_PREFIX}{name}"))
+    INVALID_HEADER
+        .because(format!("{META_PREFIX}{name}: {why}"))
+        .fact("header", format!("{META_PREFIX}{name}"))
 }
 
 pub(crate) fn check_meta_size(meta: &[(String, String)]) -> Result<(), Problem> {

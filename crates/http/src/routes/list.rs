@@ -37,12 +37,20 @@ fn parse(bucket: Bucket, query: Option<&str>) -> Result<ListRequest, Problem> {
     };
     let options = Options {
         r: r.map(|value| parameters::level("r", &text("r", &value)?)).transpose()?,
-        timeout: timeout.map(|value| parameters::timeout(&text("timeout", &value)?)).transpose()?,
+        timeout: timeout
+            .map(|value| parameters::timeout(&text("timeout", &value)?))
+            .transpose()?,
         ..Options::default()
     };
     let prefix = prefix.map_or_else(Bytes::new, |prefix| prefix.into_owned().into());
     let start = start.map_or_else(Bytes::new, |start| listing::start(&start));
-    Ok(ListRequest { bucket, prefix, start, limit, options })
+    Ok(ListRequest {
+        bucket,
+        prefix,
+        start,
+        limit,
+        options,
+    })
 }
 
 fn limit_of(text: &str) -> Result<usize, Problem> {

@@ -39,11 +39,7 @@ impl Operation {
     }
 }
 
-pub(crate) async fn handle<S: Service>(
-    connection: &Rc<Connection<S>>,
-    operation: Operation,
-    head: &Parts,
-) -> Handled {
+pub(crate) async fn handle<S: Service>(connection: &Rc<Connection<S>>, operation: Operation, head: &Parts) -> Handled {
     if Verb::of(&head.method) != Verb::Get {
         return Err(not_allowed("GET, HEAD"));
     }

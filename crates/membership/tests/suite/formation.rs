@@ -123,7 +123,7 @@ enum Wipes {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn prop_founders_with_right_lists_always_form_one_cluster(
@@ -154,7 +154,6 @@ proptest! {
                 1 => Some(world.rng.random_range(1..=nodes)),
                 _ => Some((nodes / 2).max(2)),
             };
-            // All addresses must be known before the first boot: lists name later nodes, too.
             let mut start = start(node, join, expect);
             start.replicas = if world.rng.random_range(0..20) == 0 { 2 } else { 3 };
             world.add(start);

@@ -1,0 +1,8 @@
+//! Whole clusters of nodes in one thread: what clients are promised holds through crashes, pauses and cut links.
+#![allow(clippy::unwrap_used)]
+
+mod declarations;
+mod failures;
+mod history;
+mod requests;
+mod world;
