@@ -5,6 +5,7 @@ mod units;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,7 +26,10 @@ pub(crate) struct ConfigError {
 
 impl ConfigError {
     fn new(place: &str, detail: &str) -> ConfigError {
-        ConfigError { place: place.to_owned(), detail: detail.trim_end().to_owned() }
+        ConfigError {
+            place: place.to_owned(),
+            detail: detail.trim_end().to_owned(),
+        }
     }
 }
 
@@ -33,10 +37,19 @@ impl ConfigError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EngineKind {
-    /// On disk.
+    /// On disk
     Sled,
     /// In memory: everything is gone when the process ends
     Memory,
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            EngineKind::Sled => "sled",
+            EngineKind::Memory => "memory",
+        })
+    }
 }
 
 /// How log lines look.
@@ -49,7 +62,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// The one list of options. Makes of it `Options` (a layer: every option may be absent) and `Config` (what holds).
+/// The one list of options: makes of it `Options` (a layer, every option may be absent) and `Config` (what holds).
 macro_rules! options {
     (
         required { $( #[doc = $r_doc:literal] $(#[arg($($r_arg:tt)*)])? $r_name:ident: $r_kind:ty, )* }
@@ -236,15 +249,29 @@ impl Config {
             return refuse("data-dir", "it is empty");
         }
         if self.http == self.peer && self.http.port() != 0 {
-            return refuse("http", &format!("{} is also --peer; clients and peers need two ports", self.http));
+            return refuse(
+                "http",
+                &format!("{} is also --peer; clients and peers need two ports", self.http),
+            );
         }
-        for (option, address) in [("advertise-http", self.http_address()), ("advertise-peer", self.peer_address())] {
+        for (option, address) in [
+            ("advertise-http", self.http_address()),
+            ("advertise-peer", self.peer_address()),
+        ] {
             if address.is_unspecified() {
-                return refuse(option, &format!("nobody can connect to {address}: say the address that others reach"));
+                return refuse(
+                    option,
+                    &format!("nobody can connect to {address}: say the address that others reach"),
+                );
             }
         }
         self.check_quantities()?;
-        let known = self.join.iter().chain([self.peer_address()]).collect::<BTreeSet<_>>().len();
+        let known = self
+            .join
+            .iter()
+            .chain([self.peer_address()])
+            .collect::<BTreeSet<_>>()
+            .len();
         match self.bootstrap_expect {
             Some(expected) if expected > known => refuse(
                 "bootstrap-expect",
@@ -273,11 +300,17 @@ impl Config {
         }
         let largest = LARGEST_VALUE_LIMIT;
         if self.max_value_bytes > largest {
-            let detail = format!("{} is more than the {largest} that fit a message between nodes", self.max_value_bytes);
+            let detail = format!(
+                "{} is more than the {largest} that fit a message between nodes",
+                self.max_value_bytes
+            );
             return Err(ConfigError::new("max-value-bytes", &detail));
         }
         if self.max_inflight_bytes < self.max_value_bytes {
-            let detail = format!("{} is less than --max-value-bytes {}", self.max_inflight_bytes, self.max_value_bytes);
+            let detail = format!(
+                "{} is less than --max-value-bytes {}",
+                self.max_inflight_bytes, self.max_value_bytes
+            );
             return Err(ConfigError::new("max-inflight-bytes", &detail));
         }
         Ok(())
@@ -289,7 +322,10 @@ const LARGEST_VALUE_LIMIT: Size = Size(8 << 20);
 
 fn missing(field: &str) -> ConfigError {
     let option = field.replace('_', "-");
-    let detail = format!("it is not set: say --{option}, {}, or {field} in the file", layers::variable(&option));
+    let detail = format!(
+        "it is not set: say --{option}, {}, or {field} in the file",
+        layers::variable(&option)
+    );
     ConfigError::new(&option, &detail)
 }
 
@@ -298,15 +334,24 @@ fn parse_name(text: &str) -> Result<NodeName, String> {
 }
 
 fn parse_place(text: &str) -> Result<String, String> {
-    NodeName::parse(text).map(|_| text.to_owned()).map_err(|error| error.0.to_string())
+    NodeName::parse(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| error.0.to_string())
 }
 
 fn parse_join(text: &str) -> Result<Join, String> {
-    text.split(',').map(str::trim).filter(|address| !address.is_empty()).map(str::parse).collect()
+    text.split(',')
+        .map(str::trim)
+        .filter(|address| !address.is_empty())
+        .map(str::parse)
+        .collect()
 }
 
 fn parse_positive(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text:?} is not a number from 1 up"))
+    text.parse()
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| format!("{text:?} is not a number from 1 up"))
 }
 
 fn parse_capacity(text: &str) -> Result<Capacity, String> {
@@ -331,14 +376,21 @@ mod tests {
 
     fn load(flags: &str) -> Result<Config, ConfigError> {
         let command = Arguments::augment_args(Command::new("test").no_binary_name(true));
-        let matches = command.try_get_matches_from(flags.split_whitespace()).expect("the flags parse");
-        Config::load_with(Arguments::from_arg_matches(&matches).expect("the flags parse"), |_| None)
+        let matches = command
+            .try_get_matches_from(flags.split_whitespace())
+            .expect("the flags parse");
+        Config::load_with(Arguments::from_arg_matches(&matches).expect("the flags parse"), |_| {
+            None
+        })
     }
 
     #[test]
     fn a_name_and_a_directory_are_enough() {
         let config = load("--name n1 --data-dir d").expect("it is in order");
-        assert_eq!((config.replicas, config.partitions.count(), config.bootstrap_expect), (3, 1024, None));
+        assert_eq!(
+            (config.replicas, config.partitions.count(), config.bootstrap_expect),
+            (3, 1024, None)
+        );
         assert_eq!(config.http.to_string(), "127.0.0.1:8101");
         assert_eq!(config.drain_timeout.0, Duration::from_secs(20));
     }
@@ -346,15 +398,42 @@ mod tests {
     #[test]
     fn options_that_do_not_go_together_are_refused_by_name() {
         for (flags, says) in [
-            ("--data-dir d", "name: it is not set: say --name, ANNULUS_NAME, or name in the file"),
-            ("--name n1", "data-dir: it is not set: say --data-dir, ANNULUS_DATA_DIR, or data_dir in the file"),
-            ("--name n1 --data-dir d --http a:1 --peer a:1", "http: a:1 is also --peer"),
-            ("--name n1 --data-dir d --peer 0.0.0.0:7101", "advertise-peer: nobody can connect to 0.0.0.0:7101"),
-            ("--name n1 --data-dir d --bootstrap-expect 2", "bootstrap-expect: 2 nodes are expected"),
-            ("--name n1 --data-dir d --bootstrap-expect 3 --join 127.0.0.1:7101,b:1,b:1", "make only 2"),
-            ("--name n1 --data-dir d --max-value-bytes 1GiB", "max-value-bytes: 1GiB is more than"),
-            ("--name n1 --data-dir d --max-inflight-bytes 1KiB", "max-inflight-bytes: 1KiB is less than"),
-            ("--name n1 --data-dir d --heartbeat 0s", "heartbeat: 0s is not from 10ms"),
+            (
+                "--data-dir d",
+                "name: it is not set: say --name, ANNULUS_NAME, or name in the file",
+            ),
+            (
+                "--name n1",
+                "data-dir: it is not set: say --data-dir, ANNULUS_DATA_DIR, or data_dir in the file",
+            ),
+            (
+                "--name n1 --data-dir d --http a:1 --peer a:1",
+                "http: a:1 is also --peer",
+            ),
+            (
+                "--name n1 --data-dir d --peer 0.0.0.0:7101",
+                "advertise-peer: nobody can connect to 0.0.0.0:7101",
+            ),
+            (
+                "--name n1 --data-dir d --bootstrap-expect 2",
+                "bootstrap-expect: 2 nodes are expected",
+            ),
+            (
+                "--name n1 --data-dir d --bootstrap-expect 3 --join 127.0.0.1:7101,b:1,b:1",
+                "make only 2",
+            ),
+            (
+                "--name n1 --data-dir d --max-value-bytes 1GiB",
+                "max-value-bytes: 1GiB is more than",
+            ),
+            (
+                "--name n1 --data-dir d --max-inflight-bytes 1KiB",
+                "max-inflight-bytes: 1KiB is less than",
+            ),
+            (
+                "--name n1 --data-dir d --heartbeat 0s",
+                "heartbeat: 0s is not from 10ms",
+            ),
         ] {
             let error = load(flags).expect_err(flags).to_string();
             assert!(error.contains(says), "{flags}: {error}");
@@ -365,7 +444,10 @@ mod tests {
     fn its_own_address_in_the_join_list_counts_once() {
         let flags = "--name n1 --data-dir d --join 127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103 --bootstrap-expect 3";
         assert!(load(flags).is_ok());
-        assert!(load("--name n1 --data-dir d --bootstrap-expect 1").is_ok(), "a cluster of one needs nobody");
+        assert!(
+            load("--name n1 --data-dir d --bootstrap-expect 1").is_ok(),
+            "a cluster of one needs nobody"
+        );
         assert!(load("--name n1 --data-dir d --join b:1 --bootstrap-expect 2").is_ok());
     }
 }

@@ -38,8 +38,8 @@ enum ConfigCommand {
     Check(Arguments),
 }
 
-const LAYERS: &str = "Each option can also be set in the environment (--max-value-bytes is ANNULUS_MAX_VALUE_BYTES) and in the \
-                      TOML file (max-value-bytes = \"1MiB\"). A flag is over the environment, the environment over the file.";
+const LAYERS: &str = "Each option can also be set in the environment (--max-value-bytes is ANNULUS_MAX_VALUE_BYTES) \
+    and in the TOML file (max-value-bytes = \"1MiB\"). A flag is over the environment, the environment over the file.";
 
 /// The exit status of a bad configuration, as of bad usage.
 const BAD_CONFIGURATION: u8 = 2;

@@ -12,6 +12,8 @@ mod links;
 mod outbox;
 mod service;
 mod syncer;
+#[cfg(test)]
+mod tests;
 mod throttle;
 
 use annulus_membership::{Hello, HelloError};

@@ -9,8 +9,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use annulus_http::Limits;
+use annulus_coordinator::Request;
+use annulus_http::{Limits, Service as _};
 use annulus_node::Settings;
+use annulus_ring::NodeName;
 use annulus_storage::DataDirectory;
 use annulus_storage::directory::DirectoryError;
 use annulus_storage::engine::memory::MemoryEngine;
@@ -30,11 +32,21 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// While the node cannot be opened, the log says so this often.
 const SAY_AGAIN: u32 = 30;
 
+/// Until the node is ready for the first time it is asked this often.
+const LOOK_READY: Duration = Duration::from_millis(100);
+
+/// And says why not after so many times.
+const SAY_UNREADY: u32 = 100;
+
 /// Why a node does not serve.
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
     #[error("cannot listen on {address}: {error}; free it, or choose another with {option}")]
-    Listen { option: &'static str, address: Endpoint, error: io::Error },
+    Listen {
+        option: &'static str,
+        address: Endpoint,
+        error: io::Error,
+    },
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     #[error(transparent)]
@@ -81,25 +93,42 @@ fn serve(config: &Config) -> Result<(), ServeError> {
 fn raise_file_limit(config: &Config) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let raised = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
     let files = if raised.is_ok() { limit.maximum } else { limit.current };
     if files.is_some_and(|files| files < config.max_connections as u64) {
         let files = files.unwrap_or_default();
-        tracing::warn!(files, connections = config.max_connections, "fewer files may be open than --max-connections: raise ulimit -n");
+        tracing::warn!(
+            files,
+            connections = config.max_connections,
+            "fewer files may be open than --max-connections: raise ulimit -n"
+        );
     }
 }
 
 async fn listen(option: &'static str, address: &Endpoint) -> Result<TcpListener, ServeError> {
     let listener = TcpListener::bind(address.to_string()).await;
-    listener.map_err(|error| ServeError::Listen { option, address: address.clone(), error })
+    listener.map_err(|error| ServeError::Listen {
+        option,
+        address: address.clone(),
+        error,
+    })
 }
 
-/// What a node is told to connect to: the configured address, with the port that the system gave where it was to give one.
+/// What others are told to connect to: the configured address, with the port that the system gave where it was asked.
 fn advertised(configured: &Endpoint, listener: &TcpListener) -> Result<String, ServeError> {
     if configured.port() != 0 {
         return Ok(configured.to_string());
     }
-    let local = listener.local_addr().map_err(|error| ServeError::System { doing: "asking for the port", error })?;
+    let local = listener.local_addr().map_err(|error| ServeError::System {
+        doing: "asking for the port",
+        error,
+    })?;
     Ok(configured.with_port(local.port()).to_string())
 }
 
@@ -111,15 +140,20 @@ struct Signals {
 
 impl Signals {
     fn listen() -> io::Result<Signals> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {
-        poll_fn(|context| match (self.terminate.poll_recv(context), self.interrupt.poll_recv(context)) {
-            (Poll::Ready(_), _) => Poll::Ready("SIGTERM"),
-            (_, Poll::Ready(_)) => Poll::Ready("SIGINT"),
-            _ => Poll::Pending,
-        })
+        poll_fn(
+            |context| match (self.terminate.poll_recv(context), self.interrupt.poll_recv(context)) {
+                (Poll::Ready(_), _) => Poll::Ready("SIGTERM"),
+                (_, Poll::Ready(_)) => Poll::Ready("SIGINT"),
+                _ => Poll::Pending,
+            },
+        )
         .await
     }
 }
@@ -138,7 +172,12 @@ struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    fn new(config: &'a Config, directory: DataDirectory, http: &TcpListener, peer: TcpListener) -> Result<Server<'a>, ServeError> {
+    fn new(
+        config: &'a Config,
+        directory: DataDirectory,
+        http: &TcpListener,
+        peer: TcpListener,
+    ) -> Result<Server<'a>, ServeError> {
         let http = advertised(config.http_address(), http)?;
         let settings = settings(config, http, advertised(config.peer_address(), &peer)?);
         Ok(Server {
@@ -158,7 +197,11 @@ impl<'a> Server<'a> {
         self.say_hello();
         let (drain, draining) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
-        let service = Rc::new(Service { clients: Rc::clone(&self.clients), gauges: Rc::clone(&self.gauges) });
+        let service = Rc::new(Service {
+            clients: Rc::clone(&self.clients),
+            gauges: Rc::clone(&self.gauges),
+        });
+        tokio::task::spawn_local(say_ready(Rc::clone(&service), self.config.name.clone()));
         let http = annulus_http::serve(listener, service, limits(self.config), raised(draining));
         let http = tokio::task::spawn_local(http);
         let name = &self.config.name;
@@ -168,7 +211,7 @@ impl<'a> Server<'a> {
             drain.send_replace(true);
             tokio::select! {
                 ended = tokio::time::timeout(self.config.drain_timeout.0, http) => if ended.is_err() {
-                    tracing::warn!(node = %name, "requests are still under way after --drain-timeout; their clients are cut off");
+                    tracing::warn!(node = %name, "requests still under way after --drain-timeout are cut off");
                 },
                 which = signals.next() => abort(which),
             }
@@ -187,7 +230,7 @@ impl<'a> Server<'a> {
             http = self.settings.http,
             peer = self.settings.peer,
             data_dir = %self.config.data_dir.display(),
-            engine = ?self.config.engine,
+            engine = %self.config.engine,
             version = self.settings.version,
             "starting"
         );
@@ -215,14 +258,16 @@ impl<'a> Server<'a> {
             tokio::time::sleep(TRY_AGAIN).await;
             let free = self.directory.borrow().free_bytes();
             let reason = match free {
-                Ok(free) if free < self.config.min_free_bytes.0 => format!("{free} bytes are free, {} are needed", self.config.min_free_bytes),
+                Ok(free) if free < self.config.min_free_bytes.0 => {
+                    format!("{free} bytes are free, {} are needed", self.config.min_free_bytes)
+                }
                 _ => match self.live_once(stopping.clone()).await {
                     Ok(ended) => return ended,
                     Err(error) => error.to_string(),
                 },
             };
             if attempt % SAY_AGAIN == 0 {
-                tracing::error!(node = %self.config.name, "the node does not serve, and looks at its disk every second: {reason}");
+                tracing::error!(node = %self.config.name, "not serving; looking again every second: {reason}");
             }
             self.clients.detach(&format!("its disk failed: {reason}"));
         }
@@ -242,11 +287,27 @@ impl<'a> Server<'a> {
             EngineKind::Memory => life.run(self.memory.clone(), raised(stopping)).await,
             EngineKind::Sled => {
                 let path = self.directory.borrow().engine_path();
-                let options =
-                    SledOptions { cache_bytes: self.config.cache_bytes.0, reserve_bytes: self.config.min_free_bytes.0 };
+                let options = SledOptions {
+                    cache_bytes: self.config.cache_bytes.0,
+                    reserve_bytes: self.config.min_free_bytes.0,
+                };
                 life.run(SledEngine::open(&path, options)?, raised(stopping)).await
             }
         }
+    }
+}
+
+/// Says once that the node is ready; before, now and then, why it is not yet.
+async fn say_ready(service: Rc<Service>, name: NodeName) {
+    for attempt in 1u32.. {
+        match service.call(Request::Ready).await {
+            Ok(_) => return tracing::info!(node = %name, "ready"),
+            Err(reason) if attempt.is_multiple_of(SAY_UNREADY) => {
+                tracing::info!(node = %name, "not ready yet: {reason}")
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(LOOK_READY).await;
     }
 }
 

@@ -15,10 +15,16 @@ use crate::runtime::{Inbox, Links, NodeView, SyncCounters};
 /// Starts logging, and logs panics: one in a connection's task would otherwise pass unnoticed.
 pub(crate) fn start(filter: &str, format: LogFormat) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    // A log that cannot be written (stderr is a file on the full disk) must not end the node: tracing would say so on stderr.
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
+    // tracing would tell of a log that cannot be written (a file on the full disk) on stderr, and panic there.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .init(),
         LogFormat::Json => builder.json().flatten_event(true).with_target(false).init(),
     }
     std::panic::set_hook(Box::new(|panic| {
@@ -75,28 +81,93 @@ impl Gauges {
     /// The Prometheus text (exposition format 0.0.4) of the node and of the process.
     pub(crate) fn render(&self) -> String {
         let observed = self.observed.borrow();
-        let mut out = observed.as_ref().map(|observed| observed.node.metrics()).unwrap_or_default();
-        let (links, link_bytes) = observed.as_ref().map(|observed| observed.links.figures()).unwrap_or_default();
+        let mut out = observed
+            .as_ref()
+            .map(|observed| observed.node.metrics())
+            .unwrap_or_default();
+        let (links, link_bytes) = observed
+            .as_ref()
+            .map(|observed| observed.links.figures())
+            .unwrap_or_default();
         let waiting = observed.as_ref().map_or(0, |observed| observed.inbox.len());
-        let Counters { rounds, inputs, opened, free_bytes, syncs } = &self.counters;
+        let Counters {
+            rounds,
+            inputs,
+            opened,
+            free_bytes,
+            syncs,
+        } = &self.counters;
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
         let process = Process::look();
         for (name, kind, help, value) in [
-            ("fdatasync_total", "counter", "Syncs of the engine that succeeded.", load(&syncs.syncs)),
-            ("fdatasync_batches_total", "counter", "Engine batches that they made durable.", load(&syncs.batches)),
-            ("fdatasync_seconds_total", "counter", "Time spent in them.", load(&syncs.micros) / 1e6),
+            (
+                "fdatasync_total",
+                "counter",
+                "Syncs of the engine that succeeded.",
+                load(&syncs.syncs),
+            ),
+            (
+                "fdatasync_batches_total",
+                "counter",
+                "Engine batches that they made durable.",
+                load(&syncs.batches),
+            ),
+            (
+                "fdatasync_seconds_total",
+                "counter",
+                "Time spent in them.",
+                load(&syncs.micros) / 1e6,
+            ),
             ("rounds_total", "counter", "Rounds of the node.", rounds.get() as f64),
-            ("round_inputs_total", "counter", "Inputs that were stepped in them.", inputs.get() as f64),
-            ("inbox_length", "gauge", "Inputs that wait for the next round.", waiting as f64),
-            ("opened_total", "counter", "How often the node opened its directory.", opened.get() as f64),
-            ("disk_free_bytes", "gauge", "Room on the data directory's file system.", free_bytes.get() as f64),
+            (
+                "round_inputs_total",
+                "counter",
+                "Inputs that were stepped in them.",
+                inputs.get() as f64,
+            ),
+            (
+                "inbox_length",
+                "gauge",
+                "Inputs that wait for the next round.",
+                waiting as f64,
+            ),
+            (
+                "opened_total",
+                "counter",
+                "How often the node opened its directory.",
+                opened.get() as f64,
+            ),
+            (
+                "disk_free_bytes",
+                "gauge",
+                "Room on the data directory's file system.",
+                free_bytes.get() as f64,
+            ),
             ("links_up", "gauge", "Peers that this node can send to.", links as f64),
-            ("links_waiting_bytes", "gauge", "Bytes that wait to be sent.", link_bytes as f64),
-            ("process_resident_bytes", "gauge", "Resident memory.", process.resident_bytes as f64),
-            ("process_open_files", "gauge", "Open file descriptors.", process.open_files as f64),
+            (
+                "links_waiting_bytes",
+                "gauge",
+                "Bytes that wait to be sent.",
+                link_bytes as f64,
+            ),
+            (
+                "process_resident_bytes",
+                "gauge",
+                "Resident memory.",
+                process.resident_bytes as f64,
+            ),
+            (
+                "process_open_files",
+                "gauge",
+                "Open file descriptors.",
+                process.open_files as f64,
+            ),
         ] {
             // Writing to a String cannot fail.
-            let _ = writeln!(out, "# HELP annulus_{name} {help}\n# TYPE annulus_{name} {kind}\nannulus_{name} {value}");
+            let _ = writeln!(
+                out,
+                "# HELP annulus_{name} {help}\n# TYPE annulus_{name} {kind}\nannulus_{name} {value}"
+            );
         }
         out
     }
@@ -104,7 +175,9 @@ impl Gauges {
 
 impl std::fmt::Debug for Gauges {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gauges").field("counters", &self.counters).finish_non_exhaustive()
+        f.debug_struct("Gauges")
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,10 +191,17 @@ struct Process {
 impl Process {
     fn look() -> Process {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-        let resident_bytes = resident.and_then(|kib| kib.parse().ok()).map_or(0, |kib: u64| kib << 10);
+        let resident = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        let resident_bytes = resident
+            .and_then(|kib| kib.parse().ok())
+            .map_or(0, |kib: u64| kib << 10);
         let open_files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-        Process { resident_bytes, open_files }
+        Process {
+            resident_bytes,
+            open_files,
+        }
     }
 }
 
@@ -134,7 +214,10 @@ mod tests {
         let gauges = Gauges::default();
         gauges.counters.count_round(3);
         let text = gauges.render();
-        assert!(text.contains("\nannulus_round_inputs_total 3\n") && text.contains("\nannulus_links_up 0\n"), "{text}");
+        assert!(
+            text.contains("\nannulus_round_inputs_total 3\n") && text.contains("\nannulus_links_up 0\n"),
+            "{text}"
+        );
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         assert!(lines.clone().all(|line| line.split(' ').count() == 2), "{text}");
     }

@@ -25,7 +25,7 @@ use super::{
     tree,
 };
 
-/// Files above this, the usual limit of a value, go one at a time, so that memory stays bounded whatever the tree holds.
+/// Files above this, the usual limit of a value, go one at a time: memory stays bounded whatever the tree holds.
 const LARGE: u64 = 1 << 20;
 /// Between a read that does not show what was written and the next write.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! An option comes from the first layer that sets it: command line, environment, file, default. All four go through one parser.
+//! An option comes from the first layer that sets it: flag, environment, file, default. All four go through one parser.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -37,23 +37,35 @@ pub(crate) fn variable(option: &str) -> String {
 /// The names of all options, as on the command line and without `config`.
 fn option_names() -> Vec<String> {
     let command = Options::augment_args(Command::new("options"));
-    command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect()
+    command
+        .get_arguments()
+        .filter_map(|argument| argument.get_long().map(str::to_owned))
+        .collect()
 }
 
 /// An empty variable counts as not set: that is how scripts and container files write "nothing".
 fn read_environment(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Arguments, ConfigError> {
     let lookup = |option: &str| {
         let variable = variable(option);
-        lookup(&variable).filter(|value| !value.is_empty()).map(|value| (variable, value))
+        lookup(&variable)
+            .filter(|value| !value.is_empty())
+            .map(|value| (variable, value))
     };
     let mut options = Options::default();
     for option in option_names() {
         if let Some((variable, value)) = lookup(&option) {
-            let value = value.into_string().map_err(|_| ConfigError::new(&variable, "it is not UTF-8"))?;
-            options = parse(&option, &value).map_err(|detail| ConfigError::new(&variable, &detail))?.or(options);
+            let value = value
+                .into_string()
+                .map_err(|_| ConfigError::new(&variable, "it is not UTF-8"))?;
+            options = parse(&option, &value)
+                .map_err(|detail| ConfigError::new(&variable, &detail))?
+                .or(options);
         }
     }
-    Ok(Arguments { config: lookup("config").map(|(_, path)| path.into()), options })
+    Ok(Arguments {
+        config: lookup("config").map(|(_, path)| path.into()),
+        options,
+    })
 }
 
 fn read_file(path: &Path) -> Result<Options, ConfigError> {
@@ -64,7 +76,9 @@ fn read_file(path: &Path) -> Result<Options, ConfigError> {
 
 /// `data-dir` and `data_dir` are the same key.
 fn parse_file(place: &str, text: &str) -> Result<Options, ConfigError> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::new(place, &error.to_string()))?;
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| ConfigError::new(place, &error.to_string()))?;
     let known = option_names();
     let mut options = Options::default();
     let mut seen = Vec::new();
@@ -72,7 +86,10 @@ fn parse_file(place: &str, text: &str) -> Result<Options, ConfigError> {
         let option = key.replace('_', "-");
         let refuse = |detail: &str| ConfigError::new(&format!("{place}: {key}"), detail);
         if !known.contains(&option) {
-            return Err(refuse(&format!("there is no such option; the options are {}", known.join(", "))));
+            return Err(refuse(&format!(
+                "there is no such option; the options are {}",
+                known.join(", ")
+            )));
         }
         if seen.contains(&option) {
             return Err(refuse("it is set twice, with \"-\" and with \"_\""));
@@ -99,9 +116,9 @@ fn as_written(value: &toml::Value) -> Option<String> {
 }
 
 fn defaults() -> Options {
-    let parsed = DEFAULTS.iter().map(|(option, value)| {
-        parse(&option.replace('_', "-"), value).expect("a test parses every default")
-    });
+    let parsed = DEFAULTS
+        .iter()
+        .map(|(option, value)| parse(&option.replace('_', "-"), value).expect("a test parses every default"));
     parsed.fold(Options::default(), Options::or)
 }
 
@@ -109,15 +126,21 @@ fn defaults() -> Options {
 fn parse(option: &str, value: &str) -> Result<Options, String> {
     let command = Options::augment_args(Command::new("options").no_binary_name(true));
     let matches = command.try_get_matches_from([format!("--{option}={value}")]);
-    matches.and_then(|matches| Options::from_arg_matches(&matches)).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        // Where clap has no cause (a choice that does not exist), its first paragraph says it.
-        cause.unwrap_or_else(|| {
-            let text = error.to_string();
-            let first = text.split("\n\n").next().unwrap_or_default();
-            first.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ")
+    matches
+        .and_then(|matches| Options::from_arg_matches(&matches))
+        .map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            // Where clap has no cause (a choice that does not exist), its first paragraph says it.
+            cause.unwrap_or_else(|| {
+                let text = error.to_string();
+                let first = text.split("\n\n").next().unwrap_or_default();
+                first
+                    .trim_start_matches("error: ")
+                    .split_whitespace()
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
         })
-    })
 }
 
 #[cfg(test)]
@@ -151,15 +174,26 @@ mod tests {
         assert_eq!(merged.replicas, Some(5), "flag");
         assert_eq!(merged.max_value_bytes, Some(Size(4 << 20)), "environment");
         assert_eq!(merged.cache_bytes, Some(Size(1000)), "file");
-        assert_eq!(merged.http.map(|http| http.to_string()), Some("127.0.0.1:1".to_owned()), "file");
+        assert_eq!(
+            merged.http.map(|http| http.to_string()),
+            Some("127.0.0.1:1".to_owned()),
+            "file"
+        );
         assert_eq!(merged.join, Some(Vec::new()), "an empty variable is not set");
-        assert_eq!(merged.partitions.map(|partitions| partitions.count()), Some(1024), "default");
+        assert_eq!(
+            merged.partitions.map(|partitions| partitions.count()),
+            Some(1024),
+            "default"
+        );
     }
 
     #[test]
     fn every_option_can_be_set_in_every_layer() {
         for option in option_names() {
-            let value = DEFAULTS.iter().find(|(name, _)| name.replace('_', "-") == option).map(|(_, value)| *value);
+            let value = DEFAULTS
+                .iter()
+                .find(|(name, _)| name.replace('_', "-") == option)
+                .map(|(_, value)| *value);
             let value = match option.as_str() {
                 "http" | "peer" | "advertise-http" | "advertise-peer" | "join" => "n1:7101",
                 "bootstrap-expect" => "3",
@@ -180,10 +214,16 @@ mod tests {
     #[test]
     fn an_error_names_where_it_was_said_and_what_would_do() {
         for (text, says) in [
-            ("data-dirr = \"x\"", "annulus.toml: data-dirr: there is no such option; the options are name, data-dir"),
+            (
+                "data-dirr = \"x\"",
+                "annulus.toml: data-dirr: there is no such option; the options are name, data-dir",
+            ),
             ("replicas = 0", "annulus.toml: replicas: 0 is not in 1..=16"),
             ("http = 8101", "annulus.toml: http: \"8101\" is not host:port"),
-            ("capacity = 0", "annulus.toml: capacity: a capacity must be from 0.01 to 1000"),
+            (
+                "capacity = 0",
+                "annulus.toml: capacity: a capacity must be from 0.01 to 1000",
+            ),
             ("engine = \"rocks\"", "[possible values: sled, memory]"),
             ("join = [1]", "annulus.toml: join: a text, a number or a list"),
             ("data-dir = \"a\"\ndata_dir = \"b\"", "set twice"),
@@ -196,18 +236,29 @@ mod tests {
         let set = |name: &str| (name == "ANNULUS_TIMEOUT").then(|| "soon".into());
         let error = read_environment(set).expect_err("it is not a time").to_string();
         assert!(error.starts_with("ANNULUS_TIMEOUT: \"soon\" is not a time"), "{error}");
-        let error = read_file(Path::new("/nonexistent/annulus.toml")).expect_err("there is no file").to_string();
+        let error = read_file(Path::new("/nonexistent/annulus.toml"))
+            .expect_err("there is no file")
+            .to_string();
         assert!(error.contains("/nonexistent/annulus.toml"), "{error}");
     }
 
     #[test]
     fn the_effective_configuration_reads_back_the_same() {
-        let flags = ["--name=n1", "--data-dir=d", "--join=a:1,b:2", "--bootstrap-expect=3", "--capacity=2.5"];
+        let flags = [
+            "--name=n1",
+            "--data-dir=d",
+            "--join=a:1,b:2",
+            "--bootstrap-expect=3",
+            "--capacity=2.5",
+        ];
         let config = Config::load_with(arguments(&flags), nothing).expect("it is in order");
         let printed = config.to_toml();
         let read = parse_file("printed", &printed).expect("what is printed is a configuration");
         let again = Config::try_from(read.or(defaults())).expect("it is in order");
         assert_eq!(again.to_toml(), printed);
-        assert!(printed.contains("join = [\"a:1\", \"b:2\"]") && printed.contains("capacity = 2.5"), "{printed}");
+        assert!(
+            printed.contains("join = [\"a:1\", \"b:2\"]") && printed.contains("capacity = 2.5"),
+            "{printed}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Quantities as people write them: `1MiB`, `30s`, `host:port`; each is checked where it is read and printed so that it reads back the same.
+//! Quantities as people write them (`1MiB`, `30s`, `host:port`) are checked where they are read, and print as they read.
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,16 +37,26 @@ impl FromStr for Size {
             return whole.checked_mul(unit).map(Size).ok_or_else(refuse);
         }
         let digits = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let bytes = number.parse::<f64>().ok().filter(|_| digits).map(|number| number * unit as f64);
+        let bytes = number
+            .parse::<f64>()
+            .ok()
+            .filter(|_| digits)
+            .map(|number| number * unit as f64);
         // 2^53: beyond it a float no longer tells bytes apart.
-        bytes.filter(|bytes| *bytes < 9.0e15).map(|bytes| Size(bytes as u64)).ok_or_else(refuse)
+        bytes
+            .filter(|bytes| *bytes < 9.0e15)
+            .map(|bytes| Size(bytes as u64))
+            .ok_or_else(refuse)
     }
 }
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let binary = &UNITS[..4];
-        match binary.iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes)) {
+        match binary
+            .iter()
+            .find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes))
+        {
             Some((name, bytes)) => write!(f, "{}{name}", self.0 / bytes),
             None => write!(f, "{}B", self.0),
         }
@@ -62,9 +72,9 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Span, String> {
-        humantime::parse_duration(text)
-            .map(Span)
-            .map_err(|error| format!("{text:?} is not a time ({error}): write a number and a unit, such as 750ms or 30s"))
+        humantime::parse_duration(text).map(Span).map_err(|error| {
+            format!("{text:?} is not a time ({error}): write a number and a unit, such as 750ms or 30s")
+        })
     }
 }
 
@@ -85,7 +95,10 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// The same host with another port.
     pub(crate) fn with_port(&self, port: u16) -> Endpoint {
-        Endpoint { host: self.host.clone(), port }
+        Endpoint {
+            host: self.host.clone(),
+            port,
+        }
     }
 
     /// The port; 0 asks the system for a free one.
@@ -96,7 +109,8 @@ impl Endpoint {
     /// Whether it stands for every interface of the machine, so that nobody can be told to connect to it.
     pub(crate) fn is_unspecified(&self) -> bool {
         let bare = self.host.trim_start_matches('[').trim_end_matches(']');
-        bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_unspecified())
+        bare.parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_unspecified())
     }
 }
 
@@ -108,11 +122,16 @@ impl FromStr for Endpoint {
         let (host, port) = text.rsplit_once(':').ok_or_else(refuse)?;
         let port = port.parse().map_err(|_| refuse())?;
         let bracketed = host.starts_with('[') && host.ends_with(']');
-        let legible = host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@,".contains(&byte));
+        let legible = host
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"/@,".contains(&byte));
         if host.is_empty() || host.len() > 255 || !legible || (host.contains(':') && !bracketed) {
             return Err(refuse());
         }
-        Ok(Endpoint { host: host.to_owned(), port })
+        Ok(Endpoint {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -171,7 +190,13 @@ mod tests {
 
     #[test]
     fn a_size_is_a_number_and_a_unit() {
-        for (text, bytes) in [("0", 0), ("512", 512), ("1MiB", 1 << 20), ("1.5 KiB", 1536), ("10MB", 10_000_000)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("1MiB", 1 << 20),
+            ("1.5 KiB", 1536),
+            ("10MB", 10_000_000),
+        ] {
             assert_eq!(text.parse::<Size>(), Ok(Size(bytes)), "{text}");
         }
         for text in ["", "MiB", "-1", "1 parsec", "99999999999TiB", "1e9", "nan", "infB"] {
@@ -189,16 +214,37 @@ mod tests {
             assert_eq!(span.to_string().parse::<Span>(), Ok(span));
         }
         for text in ["127.0.0.1:8101", "[::1]:7101", "n1.example:80", "0.0.0.0:0"] {
-            assert_eq!(text.parse::<Endpoint>().map(|endpoint| endpoint.to_string()), Ok(text.to_owned()));
+            assert_eq!(
+                text.parse::<Endpoint>().map(|endpoint| endpoint.to_string()),
+                Ok(text.to_owned())
+            );
         }
     }
 
     #[test]
     fn an_endpoint_needs_a_host_and_a_port() {
-        for text in ["", "8101", ":8101", "localhost", "localhost:http", "::1:8101", "a b:1", "http://a:1", "a:65536"] {
+        for text in [
+            "",
+            "8101",
+            ":8101",
+            "localhost",
+            "localhost:http",
+            "::1:8101",
+            "a b:1",
+            "http://a:1",
+            "a:65536",
+        ] {
             assert!(text.parse::<Endpoint>().is_err(), "{text}");
         }
-        assert!("0.0.0.0:1".parse::<Endpoint>().is_ok_and(|endpoint| endpoint.is_unspecified()));
-        assert!("[::]:1".parse::<Endpoint>().is_ok_and(|endpoint| endpoint.is_unspecified()));
+        assert!(
+            "0.0.0.0:1"
+                .parse::<Endpoint>()
+                .is_ok_and(|endpoint| endpoint.is_unspecified())
+        );
+        assert!(
+            "[::]:1"
+                .parse::<Endpoint>()
+                .is_ok_and(|endpoint| endpoint.is_unspecified())
+        );
     }
 }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::NodeView;
 use super::inbox::Inbox;
-use super::links::{HANDSHAKE_TIMEOUT, prepare};
+use super::links::{HANDSHAKE_TIMEOUT, Links, prepare};
 use super::throttle::Throttle;
 
 /// Connections that have not said who they are, at once.
@@ -52,6 +52,7 @@ enum PeerError {
 /// The peers that speak to a node.
 pub(crate) struct Acceptor {
     inbox: Rc<Inbox>,
+    links: Rc<Links>,
     node: Rc<dyn NodeView>,
     strangers: Cell<usize>,
     /// A peer speaks on one connection: dropping what is kept here ends the older one.
@@ -62,16 +63,25 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     /// Accepts peers from now on.
-    pub(crate) fn start(listener: Rc<TcpListener>, inbox: Rc<Inbox>, node: Rc<dyn NodeView>) -> Rc<Acceptor> {
+    pub(crate) fn start(
+        listener: Rc<TcpListener>,
+        inbox: Rc<Inbox>,
+        links: Rc<Links>,
+        node: Rc<dyn NodeView>,
+    ) -> Rc<Acceptor> {
         let acceptor = Rc::new(Acceptor {
             inbox,
+            links,
             node,
             strangers: Cell::new(0),
             speaking: RefCell::default(),
             warnings: Throttle::new(WARN_AGAIN),
             tasks: RefCell::default(),
         });
-        acceptor.tasks.borrow_mut().spawn_local(Rc::clone(&acceptor).accept(listener));
+        acceptor
+            .tasks
+            .borrow_mut()
+            .spawn_local(Rc::clone(&acceptor).accept(listener));
         acceptor
     }
 
@@ -92,7 +102,10 @@ impl Acceptor {
                     tasks.spawn_local(Rc::clone(&self).serve(socket, address.to_string()));
                 }
                 Ok((_, address)) => {
-                    self.warn(&address.to_string(), &format!("{MAX_STRANGERS} others have not said yet who they are"));
+                    self.warn(
+                        &address.to_string(),
+                        &format!("{MAX_STRANGERS} others have not said yet who they are"),
+                    );
                 }
                 Err(error) => {
                     self.warn("the peer port", &error.to_string());
@@ -154,21 +167,32 @@ impl Acceptor {
 
     async fn listen(&self, socket: TcpStream, hello: Hello, frames: FrameReader) -> Result<(), PeerError> {
         let from = hello.record.id();
-        let (mine, replaced) = oneshot::channel();
-        self.speaking.borrow_mut().insert(from, mine);
+        let (place, replaced) = oneshot::channel();
         self.inbox.push(Input::Accepted { hello });
+        self.links.nudge();
         tokio::select! {
-            // What the older connection still says goes first: the newer waits its turn in the same queue.
-            ended = self.hear(socket, from, frames) => ended,
+            ended = self.hear(socket, from, frames, place) => ended,
             _ = replaced => Ok(()),
         }
     }
 
-    async fn hear(&self, mut socket: TcpStream, from: NodeId, mut frames: FrameReader) -> Result<(), PeerError> {
+    /// The first message, not the handshake, takes the place of the peer's older connection: who dials a second address
+    /// of the same node learns so only by the handshake, and closes.
+    async fn hear(
+        &self,
+        mut socket: TcpStream,
+        from: NodeId,
+        mut frames: FrameReader,
+        place: oneshot::Sender<()>,
+    ) -> Result<(), PeerError> {
+        let mut place = Some(place);
         loop {
             while let Some(frame) = frames.next_frame()? {
                 let bytes = frame.len();
                 self.inbox.push_message(from, Message::decode(frame)?, bytes);
+                if let Some(place) = place.take() {
+                    self.speaking.borrow_mut().insert(from, place);
+                }
             }
             self.inbox.room().await;
             if socket.read_buf(frames.space()).await? == 0 {

@@ -1,4 +1,4 @@
-//! Nodes that lost each other at the same moment do not come back at the same moment: exponential back-off with full jitter.
+//! Nodes that lost each other at one moment do not come back at one moment: exponential back-off with full jitter.
 //!
 //! Brooker, "Exponential Backoff and Jitter" (2015): a uniform draw below a bound that doubles.
 

@@ -1,4 +1,4 @@
-//! The only place where a node's time comes from: nanoseconds since the process started, and the wall clock beside them.
+//! A node's time comes from here alone: nanoseconds since the process started, and the wall clock beside them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,13 +14,18 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock that starts now.
     pub(crate) fn start() -> Clock {
-        Clock { start: tokio::time::Instant::now() }
+        Clock {
+            start: tokio::time::Instant::now(),
+        }
     }
 
     /// The time of a round.
     pub(crate) fn now(self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Now { monotonic: self.instant(), wall_millis: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
+        Now {
+            monotonic: self.instant(),
+            wall_millis: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+        }
     }
 
     /// The monotonic half of it.

@@ -1,4 +1,4 @@
-//! Whatever waits together is stepped together, and its effects leave together: one engine batch, one sync, one write a peer.
+//! What waits together is stepped together, and its effects leave together: one engine batch, one sync, one write a peer.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -62,8 +62,8 @@ pub(crate) struct Driver<'a, E: Engine> {
 }
 
 impl<E: Engine> Driver<'_, E> {
-    /// Runs rounds until the disk fails, or until `stop` and all that was applied is durable. `effects` are those of opening the
-    /// node.
+    /// Runs rounds until the disk fails, or until `stop` and all that was applied is durable. `effects` are those of
+    /// opening the node.
     pub(crate) async fn run(mut self, mut effects: Vec<Effect>, stop: impl Future<Output = ()>) -> Ended {
         let mut stop = std::pin::pin!(stop);
         let mut stopping = false;
@@ -157,7 +157,9 @@ impl<E: Engine> Driver<'_, E> {
                 Input::Synced { batch }
             }
             Some(Report::Failed(reason)) => Input::StorageFailed { reason },
-            None => Input::StorageFailed { reason: "the thread that syncs the disk has ended".to_owned() },
+            None => Input::StorageFailed {
+                reason: "the thread that syncs the disk has ended".to_owned(),
+            },
         }
     }
 

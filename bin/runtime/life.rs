@@ -1,4 +1,4 @@
-//! A life of the node: from opening its directory until it is told to stop or the disk fails; nothing of one life outlives it.
+//! A life of the node lasts from opening its directory until a stop or a disk failure; nothing of it outlives it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -76,18 +76,40 @@ impl Life<'_> {
     ///
     /// # Errors
     /// [`OpenFailure`] where it could not be opened.
-    pub(crate) async fn run<E: Engine + 'static>(&self, engine: E, stop: impl Future<Output = ()>) -> Result<Ended, OpenFailure> {
+    pub(crate) async fn run<E: Engine + 'static>(
+        &self,
+        engine: E,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Ended, OpenFailure> {
         let syncer = engine.syncer();
         let (node, effects) = self.open(engine)?;
         let counters = &self.gauges.counters;
-        let (syncer, reports) = SyncThread::start(syncer, Arc::clone(&counters.syncs))
-            .map_err(|error| OpenFailure::System { doing: "starting the disk's thread", detail: error.to_string() })?;
+        let (syncer, reports) =
+            SyncThread::start(syncer, Arc::clone(&counters.syncs)).map_err(|error| OpenFailure::System {
+                doing: "starting the disk's thread",
+                detail: error.to_string(),
+            })?;
         counters.opened.set(counters.opened.get() + 1);
-        let cell = Rc::new(NodeCell { node: RefCell::new(node), clock: self.clock });
+        if counters.opened.get() > 1 {
+            tracing::info!(node = %self.settings.name, "the data directory is open again");
+        }
+        let cell = Rc::new(NodeCell {
+            node: RefCell::new(node),
+            clock: self.clock,
+        });
         let inbox = Rc::new(Inbox::default());
         let links = Links::new(Rc::clone(&inbox), cell.clone());
-        let acceptor = Acceptor::start(Rc::clone(&self.listener), Rc::clone(&inbox), cell.clone());
-        let observed = Observed { node: cell.clone(), inbox: Rc::clone(&inbox), links: Rc::clone(&links) };
+        let acceptor = Acceptor::start(
+            Rc::clone(&self.listener),
+            Rc::clone(&inbox),
+            Rc::clone(&links),
+            cell.clone(),
+        );
+        let observed = Observed {
+            node: cell.clone(),
+            inbox: Rc::clone(&inbox),
+            links: Rc::clone(&links),
+        };
         self.gauges.observed.replace(Some(observed));
         self.clients.attach(Rc::clone(&inbox));
 
@@ -104,10 +126,12 @@ impl Life<'_> {
             synced: 0,
         };
         // A node that is to stop hears no more, or it might never be done.
-        let ended = driver.run(effects, async {
-            stop.await;
-            acceptor.close().await;
-        }).await;
+        let ended = driver
+            .run(effects, async {
+                stop.await;
+                acceptor.close().await;
+            })
+            .await;
         let reason = match &ended {
             Ended::Stopped => "the node is stopping",
             Ended::DiskFailed(reason) | Ended::Refused(reason) => reason,
@@ -126,7 +150,10 @@ impl Life<'_> {
         let mut seed = [0; 32];
         rand::rngs::SysRng
             .try_fill_bytes(&mut seed)
-            .map_err(|error| OpenFailure::System { doing: "asking for random numbers", detail: error.to_string() })?;
+            .map_err(|error| OpenFailure::System {
+                doing: "asking for random numbers",
+                detail: error.to_string(),
+            })?;
         let mut effects = Vec::new();
         let node = Node::open(self.settings.clone(), replica, self.clock.now(), seed, &mut effects)?;
         Ok((node, effects))

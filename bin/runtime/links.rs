@@ -1,4 +1,4 @@
-//! One link to each peer, whatever addresses lead to it: dialled again until it is up, and up until either side notices otherwise.
+//! There is one link to each peer, whatever addresses lead to it, and it is dialled again for as long as it is down.
 //!
 //! A link carries messages one way: the dialler sends, and reads only to notice at once that the peer has closed.
 
@@ -26,8 +26,8 @@ use super::outbox::{Outbox, OutboxError};
 /// How long an opening may take, on either side.
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was sent and not acknowledged for so long ends a connection. Without it, TCP would be silent after a partition for
-/// as long as the partition lasted.
+/// What was sent and not acknowledged for so long ends a connection (`TCP_USER_TIMEOUT`). Without it, TCP would stay
+/// silent after a partition for about as long as the partition had lasted.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
 /// After so long without a word the system asks whether the other side is still there.
@@ -65,12 +65,26 @@ enum DialError {
     Unwanted(String),
 }
 
+impl DialError {
+    /// At a start peers come one after the other, and that one is not there yet is no reason for alarm.
+    fn tell(&self, address: &str) {
+        match self {
+            DialError::Io(_) | DialError::Silent | DialError::Closed => {
+                tracing::info!(address, "no link yet: {self}; trying again");
+            }
+            DialError::Handshake(_) | DialError::Refused(_) | DialError::Unwanted(_) => {
+                tracing::warn!(address, "no link: {self}; trying again");
+            }
+        }
+    }
+}
+
 /// Where an address led.
 enum Dialled {
     /// To this node.
     Myself,
     /// To a peer.
-    Peer(TcpStream, Hello),
+    Peer(TcpStream, Box<Hello>),
 }
 
 /// All links of a node.
@@ -81,6 +95,8 @@ pub(crate) struct Links {
     up: RefCell<BTreeMap<NodeId, Rc<Link>>>,
     /// A link went down.
     changed: Notify,
+    /// A peer came: who waits to dial again need not wait any longer.
+    nudged: Notify,
     diallers: RefCell<JoinSet<()>>,
 }
 
@@ -100,6 +116,7 @@ impl Links {
             asked: RefCell::default(),
             up: RefCell::default(),
             changed: Notify::new(),
+            nudged: Notify::new(),
             diallers: RefCell::default(),
         })
     }
@@ -109,6 +126,11 @@ impl Links {
         if self.asked.borrow_mut().insert(address.clone()) {
             self.diallers.borrow_mut().spawn_local(keep(Rc::clone(self), address));
         }
+    }
+
+    /// Dials at once what is not up: a peer that has just come can be reached, most likely.
+    pub(crate) fn nudge(&self) {
+        self.nudged.notify_waiters();
     }
 
     /// Closes all links and dials no more; returns when none of its tasks is left.
@@ -124,7 +146,9 @@ impl Links {
         match link.outbox.append(message) {
             Ok(()) => {}
             Err(OutboxError::Full { .. }) => link.overflowed.notify_one(),
-            Err(error) => tracing::error!(peer = %to, kind = message.kind(), %error, "a message is too large to be sent"),
+            Err(error) => {
+                tracing::error!(peer = %to, kind = message.kind(), %error, "a message is too large to be sent")
+            }
         }
     }
 
@@ -146,7 +170,7 @@ impl Links {
         let (socket, mine, theirs) = opened.unwrap_or(Err(DialError::Silent))?;
         negotiate(&mine, &theirs).map_err(|refused| DialError::Unwanted(refused.to_string()))?;
         match self.node.check(&theirs) {
-            Ok(()) => Ok(Dialled::Peer(socket, theirs)),
+            Ok(()) => Ok(Dialled::Peer(socket, Box::new(theirs))),
             Err(HelloError::Myself) => Ok(Dialled::Myself),
             Err(error) => Err(DialError::Unwanted(error.to_string())),
         }
@@ -175,7 +199,9 @@ impl Links {
 /// Both say hello; the peer's is not checked yet.
 async fn greet(socket: &mut TcpStream, mine: &Hello) -> Result<Hello, DialError> {
     let mut out = Vec::new();
-    Opening::Hello(mine.clone()).append(&mut out).map_err(HandshakeError::Frame)?;
+    Opening::Hello(mine.clone())
+        .append(&mut out)
+        .map_err(HandshakeError::Frame)?;
     socket.write_all(&out).await?;
     let mut handshake = Handshake::new();
     loop {
@@ -216,19 +242,21 @@ async fn keep(links: Rc<Links>, address: String) {
                     drop(socket);
                     links.until_down(peer).await;
                 } else {
-                    carry(&links, &address, socket, hello).await;
+                    carry(&links, &address, socket, *hello).await;
                 }
             }
             Err(error) => {
                 let text = error.to_string();
-                // At a start peers come one after the other: only what lasts is worth a line, and only once.
                 if text != told {
-                    tracing::info!(address, "no link yet: {text}; trying again");
+                    error.tell(&address);
                     told = text;
                 }
             }
         }
-        tokio::time::sleep(backoff.pause(rand::rng().random())).await;
+        tokio::select! {
+            () = tokio::time::sleep(backoff.pause(rand::rng().random())) => {}
+            () = links.nudged.notified() => backoff.reset(),
+        }
     }
 }
 

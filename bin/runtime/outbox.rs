@@ -81,7 +81,10 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     fn run(test: impl Future<Output = ()>) {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(test);
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(test);
     }
 
     #[test]
@@ -94,7 +97,7 @@ mod tests {
             let mut frames = FrameReader::new(MAX_FRAME_BYTES);
             tokio::select! {
                 _ = outbox.pump(near) => panic!("the socket does not fail"),
-                count = far.read_buf(frames.space()) => assert_eq!(count.unwrap(), outbox.bytes() + frames.space().len()),
+                count = far.read_buf(frames.space()) => assert_eq!(count.unwrap(), frames.space().len()),
             }
             let mut received = Vec::new();
             while let Some(frame) = frames.next_frame().unwrap() {
@@ -117,7 +120,9 @@ mod tests {
     #[test]
     fn a_message_beyond_a_frame_is_refused_and_leaves_no_trace() {
         let outbox = Outbox::default();
-        let error = outbox.append(&Message::Ring(Bytes::from(vec![0; MAX_FRAME_BYTES as usize]))).unwrap_err();
+        let error = outbox
+            .append(&Message::Ring(Bytes::from(vec![0; MAX_FRAME_BYTES as usize])))
+            .unwrap_err();
         assert!(matches!(error, OutboxError::Frame(FrameError::TooLarge { .. })));
         assert_eq!(outbox.bytes(), 0);
     }

@@ -29,7 +29,11 @@ pub(crate) struct Clients {
 impl Clients {
     /// Nobody is served yet.
     pub(crate) fn new(reason: &str) -> Clients {
-        Clients { inbox: RefCell::new(Err(reason.to_owned())), waiting: RefCell::default(), next: Cell::new(0) }
+        Clients {
+            inbox: RefCell::new(Err(reason.to_owned())),
+            waiting: RefCell::default(),
+            next: Cell::new(0),
+        }
     }
 
     /// From now on requests go there.
@@ -42,8 +46,14 @@ impl Clients {
         *self.inbox.borrow_mut() = Err(reason.to_owned());
         for (_, Waiting { answer, writes }) in self.waiting.borrow_mut().drain() {
             let failure = match writes {
-                true => Failure::TimedOut { required: 1, answered: 0, outcome: Outcome::Unknown },
-                false => Failure::NotReady { reason: reason.to_owned() },
+                true => Failure::TimedOut {
+                    required: 1,
+                    answered: 0,
+                    outcome: Outcome::Unknown,
+                },
+                false => Failure::NotReady {
+                    reason: reason.to_owned(),
+                },
             };
             // It may have gone away.
             let _ = answer.send(Err(failure));
@@ -59,12 +69,23 @@ impl Clients {
 
     fn ask(&self, request: Request) -> Result<oneshot::Receiver<Reply>, Failure> {
         let inbox = self.inbox.borrow();
-        let inbox = inbox.as_ref().map_err(|reason| Failure::NotReady { reason: reason.clone() })?;
+        let inbox = inbox
+            .as_ref()
+            .map_err(|reason| Failure::NotReady { reason: reason.clone() })?;
         let id = self.next.get();
         self.next.set(id + 1);
         let (answer, answered) = oneshot::channel();
-        self.waiting.borrow_mut().insert(id, Waiting { answer, writes: writes(&request) });
-        inbox.push(Input::Client { id: ClientId(id), request });
+        self.waiting.borrow_mut().insert(
+            id,
+            Waiting {
+                answer,
+                writes: writes(&request),
+            },
+        );
+        inbox.push(Input::Client {
+            id: ClientId(id),
+            request,
+        });
         Ok(answered)
     }
 }
@@ -90,7 +111,11 @@ impl annulus_http::Service for Service {
     fn call(&self, request: Request) -> impl Future<Output = Reply> + 'static {
         let asked = self.clients.ask(request);
         async move {
-            let gone = |_| Err(Failure::NotReady { reason: "the node is being closed".to_owned() });
+            let gone = |_| {
+                Err(Failure::NotReady {
+                    reason: "the node is being closed".to_owned(),
+                })
+            };
             asked?.await.unwrap_or_else(gone)
         }
     }
@@ -111,7 +136,11 @@ mod tests {
         Request::Key(KeyRequest {
             bucket: Bucket::parse("b").unwrap(),
             key: Key::parse("k").unwrap(),
-            operation: Operation::Write { value: None, token: None, condition: None },
+            operation: Operation::Write {
+                value: None,
+                token: None,
+                condition: None,
+            },
             options: Options::default(),
         })
     }
@@ -144,7 +173,13 @@ mod tests {
         let mut written = clients.ask(write()).unwrap();
         let mut read = clients.ask(Request::Ready).unwrap();
         clients.detach("the disk failed");
-        assert!(matches!(written.try_recv(), Ok(Err(Failure::TimedOut { outcome: Outcome::Unknown, .. }))));
+        assert!(matches!(
+            written.try_recv(),
+            Ok(Err(Failure::TimedOut {
+                outcome: Outcome::Unknown,
+                ..
+            }))
+        ));
         assert!(matches!(read.try_recv(), Ok(Err(Failure::NotReady { reason })) if reason == "the disk failed"));
         assert!(matches!(clients.ask(write()), Err(Failure::NotReady { .. })));
     }

@@ -1,6 +1,6 @@
-//! The disk's thread: nothing is reported durable before a sync that began after it was asked for, and all that waits shares one sync.
+//! Nothing is reported durable before a sync that began after it was asked for, and all that waits shares one sync.
 //!
-//! It is the only thread beside the runtime's. While it syncs, what comes meanwhile gathers for the next sync, so group
+//! The disk's thread is the only one beside the runtime's. While it syncs, what comes meanwhile gathers for the next sync, so group
 //! commit arises by itself; and it wakes the runtime once a sync, not once a write.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,7 +70,13 @@ impl SyncThread {
         let thread = std::thread::Builder::new()
             .name("annulus-sync".to_owned())
             .spawn(move || work(&theirs, syncer, &counters, &reports))?;
-        Ok((SyncThread { desk, thread: Some(thread) }, receiver))
+        Ok((
+            SyncThread {
+                desk,
+                thread: Some(thread),
+            },
+            receiver,
+        ))
     }
 
     /// Asks for everything up to `batch` to be made durable.
@@ -106,7 +112,9 @@ fn work(desk: &Desk, mut syncer: Box<dyn Syncer>, counters: &SyncCounters, repor
             return;
         }
         counters.syncs.fetch_add(1, Ordering::Relaxed);
-        counters.batches.fetch_add(batch.saturating_sub(last), Ordering::Relaxed);
+        counters
+            .batches
+            .fetch_add(batch.saturating_sub(last), Ordering::Relaxed);
         let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         counters.micros.fetch_add(micros, Ordering::Relaxed);
         last = batch;
@@ -161,9 +169,18 @@ mod tests {
         let (began_sender, began) = plain::channel();
         let (end, end_receiver) = plain::channel();
         let counters = Arc::new(SyncCounters::default());
-        let syncer = Box::new(Scripted { began: began_sender, end: end_receiver });
+        let syncer = Box::new(Scripted {
+            began: began_sender,
+            end: end_receiver,
+        });
         let (thread, reports) = SyncThread::start(syncer, Arc::clone(&counters)).unwrap();
-        Bench { thread, reports, began, end, counters }
+        Bench {
+            thread,
+            reports,
+            began,
+            end,
+            counters,
+        }
     }
 
     #[test]
@@ -177,7 +194,10 @@ mod tests {
         bench.end.send(Ok(())).unwrap();
         assert_eq!(bench.reports.blocking_recv(), Some(Report::Synced(1)));
         bench.began.recv().unwrap();
-        assert!(bench.reports.try_recv().is_err(), "the first sync does not cover the later batches");
+        assert!(
+            bench.reports.try_recv().is_err(),
+            "the first sync does not cover the later batches"
+        );
         bench.end.send(Ok(())).unwrap();
         assert_eq!(bench.reports.blocking_recv(), Some(Report::Synced(3)));
         assert_eq!(bench.counters.syncs.load(Ordering::Relaxed), 2);
@@ -189,7 +209,12 @@ mod tests {
         let mut bench = bench();
         bench.thread.request(7);
         bench.began.recv().unwrap();
-        bench.end.send(Err(EngineError::Failed { detail: "EIO".to_owned() })).unwrap();
+        bench
+            .end
+            .send(Err(EngineError::Failed {
+                detail: "EIO".to_owned(),
+            }))
+            .unwrap();
         assert!(matches!(bench.reports.blocking_recv(), Some(Report::Failed(reason)) if reason.contains("EIO")));
         bench.thread.request(8);
         assert_eq!(bench.reports.blocking_recv(), None);
@@ -197,7 +222,13 @@ mod tests {
 
     #[test]
     fn what_was_requested_before_the_end_is_synced() {
-        let Bench { thread, mut reports, began, end, counters: _ } = bench();
+        let Bench {
+            thread,
+            mut reports,
+            began,
+            end,
+            counters: _,
+        } = bench();
         thread.request(1);
         began.recv().unwrap();
         thread.request(2);

@@ -16,12 +16,20 @@ pub(crate) struct Throttle {
 impl Throttle {
     /// One event every `interval`.
     pub(crate) fn new(interval: Duration) -> Throttle {
-        Throttle { interval, last: Cell::new(None), held_back: Cell::new(0) }
+        Throttle {
+            interval,
+            last: Cell::new(None),
+            held_back: Cell::new(0),
+        }
     }
 
     /// Whether to tell of an event at `now`; with the number of those not told of since the last.
     pub(crate) fn admit(&self, now: Instant) -> Option<u64> {
-        if self.last.get().is_some_and(|last| now.saturating_duration_since(last) < self.interval) {
+        if self
+            .last
+            .get()
+            .is_some_and(|last| now.saturating_duration_since(last) < self.interval)
+        {
             self.held_back.set(self.held_back.get() + 1);
             return None;
         }
@@ -38,7 +46,9 @@ mod tests {
     fn one_event_an_interval_is_told_and_the_rest_are_counted() {
         let throttle = Throttle::new(Duration::from_secs(10));
         let start = Instant::now();
-        let told: Vec<_> = (0..25).map(|second| throttle.admit(start + Duration::from_secs(second))).collect();
+        let told: Vec<_> = (0..25)
+            .map(|second| throttle.admit(start + Duration::from_secs(second)))
+            .collect();
         assert_eq!((told[0], told[10], told[20]), (Some(0), Some(9), Some(9)));
         assert_eq!(told.iter().flatten().count(), 3);
     }

@@ -132,10 +132,6 @@ impl RequestBody {
         }
         Poll::Ready(Ok(None))
     }
-
-    pub(crate) fn activity(&self) -> &Activity {
-        &self.activity
-    }
 }
 
 impl Drop for RequestBody {

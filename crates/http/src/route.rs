@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use crate::{
     activity::Phase,
     body::RequestBody,
+    gate::Entered,
     metrics::Route,
     percent::{BadEscape, decode_path},
     problem::{
@@ -62,7 +63,7 @@ async fn admit<S: Service>(connection: &Rc<Connection<S>>, head: Parts, body: Re
         );
     }
     match connection.server.gate.enter() {
-        Some(_entered) => dispatch(connection, target, head, body).await,
+        Some(entered) => dispatch(connection, target, head, body, entered).await,
         None => {
             let problem = OVERLOADED
                 .because("as many requests are in progress as may be")
@@ -77,6 +78,7 @@ async fn dispatch<S: Service>(
     target: Target,
     head: Parts,
     body: RequestBody,
+    entered: Entered,
 ) -> (Route, Handled) {
     let verb = Verb::of(&head.method);
     match (target, verb) {
@@ -85,7 +87,10 @@ async fn dispatch<S: Service>(
         (Target::Key(bucket, key), Verb::Delete) => (Route::DeleteKey, kv::delete(connection, bucket, key, head).await),
         // The rarer ones in boxes: the future of a connection is as large as its largest.
         (Target::List(bucket), Verb::Get) => (Route::List, Box::pin(list::page(connection, bucket, head)).await),
-        (Target::Batch, Verb::Post) => (Route::Batch, Box::pin(batch::run(connection, head, body)).await),
+        (Target::Batch, Verb::Post) => (
+            Route::Batch,
+            Box::pin(batch::run(connection, head, body, entered)).await,
+        ),
         (Target::Bucket(bucket), verb @ (Verb::Get | Verb::Put | Verb::Delete)) => (
             Route::Buckets,
             Box::pin(buckets::one(connection, bucket, verb, head, body)).await,

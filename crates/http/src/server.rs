@@ -36,8 +36,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The node, as the public API sees it.
 pub trait Service: 'static {
-    /// Answers a request. The future runs inside the connection's task and is dropped when the client goes away: what
-    /// must then go on is the node's to keep.
+    /// Answers a request. The future runs inside the connection's task and is dropped where the connection ends before
+    /// it: what must then go on is the node's to keep. That it ends, and when, is the node's too: its deadline bounds it.
     fn call(&self, request: Request) -> impl Future<Output = Reply> + 'static;
 
     /// The node's metrics as Prometheus text; this crate appends its own.
@@ -84,13 +84,14 @@ pub(crate) struct Connection<S> {
 ///     }
 /// }
 ///
+/// # fn main() -> std::io::Result<()> {
 /// let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 /// tokio::task::LocalSet::new().block_on(&runtime, async {
 ///     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 ///     serve(listener, Rc::new(AlwaysReady), Limits::default(), future::ready(())).await;
 ///     Ok(())
 /// })
-/// # .map_err(|error: std::io::Error| error)
+/// # }
 /// ```
 pub async fn serve<S: Service>(
     listener: TcpListener,
@@ -248,6 +249,8 @@ async fn run<S: Service>(server: &Rc<Server<S>>, stream: TcpStream, activity: Rc
     let mut connection = pin!(
         http1::Builder::new()
             .header_read_timeout(None)
+            // Who has sent all may close that direction and still read (RFC 9112 §9.6): `nc` does.
+            .half_close(true)
             .max_header_size(server.limits.max_header_bytes)
             .max_buf_size(READ_BUFFER_BYTES.max(server.limits.max_header_bytes))
             .serve_connection(io, service)

@@ -54,7 +54,8 @@ pub enum Action {
         /// The number of partitions that they agreed on.
         partitions: Partitions,
     },
-    /// This node joined a cluster that was there before: the ring comes from a peer.
+    /// This node joined a cluster that was there before: the ring comes from a peer. It is to be stored before the node
+    /// keeps anything for others: a crash before that forgets it, and the node may be let in elsewhere.
     Joined {
         /// The cluster's id.
         cluster: ClusterId,

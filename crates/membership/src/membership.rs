@@ -1,5 +1,9 @@
 //! Who is there, as one node sees it: every input is an event with its time, every output an [`Action`].
 
+mod entry;
+mod hearing;
+mod table;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -8,13 +12,13 @@ use annulus_ring::{NodeId, Partitions};
 
 use crate::action::Action;
 use crate::detector::{Liveness, Timing};
-use crate::formation::{Founding, Obstacle, Sighting, Step};
+use crate::formation::Founding;
 use crate::gossip::{Advertised, Candidate, Formation, Gossip};
 use crate::hello::{Hello, HelloError};
-use crate::peer::{Link, Peer, Standing};
+use crate::peer::{Link, Peer};
 use crate::record::{ClusterId, MAX_MEMBERS, MemberRecord};
 use crate::secret::Secret;
-use crate::vote::{Founder, MAX_FOUNDERS, Vote};
+use crate::vote::Vote;
 
 /// Problems that are remembered as said; beyond, all are forgotten and may be said again.
 const MAX_SAID: usize = 256;
@@ -166,7 +170,8 @@ impl Membership {
     }
 
     /// The link on which this node sends to a peer is up, and this is what the peer said. There is one such link a
-    /// peer: where two addresses lead to one node, keep one of the links and do not report the other.
+    /// peer: where two addresses lead to one node, keep one of the links and do not report the other; and report that one is
+    /// down before its successor is up.
     pub fn on_link_up(&mut self, now: Instant, hello: &Hello, out: &mut Vec<Action>) {
         self.begin(now, out);
         if let Some(id) = self.greet(now, hello, out) {
@@ -290,7 +295,7 @@ impl Membership {
         self.check_cluster(record, hello.cluster)?;
         match self.peers.get(&record.id()) {
             None if self.peers.len() + 1 >= MAX_MEMBERS => Err(HelloError::TooMany { name }),
-            Some(peer) if peer.record().peer != address && is_linked_and_alive(peer) => Err(HelloError::NameTaken {
+            Some(peer) if peer.record().peer != address && peer.is_linked_and_alive() => Err(HelloError::NameTaken {
                 name,
                 known: peer.record().peer.clone(),
                 address,
@@ -386,68 +391,6 @@ impl Membership {
     }
 }
 
-// Starting.
-impl Membership {
-    fn remember(&mut self, members: Vec<MemberRecord>) {
-        for record in members {
-            if record.id() == self.me.id() {
-                self.consider_own_record(&record);
-            } else {
-                let peer = Peer::new(record, Standing::Member, self.timing, Instant::ZERO);
-                self.peers.insert(peer.id(), peer);
-            }
-        }
-    }
-
-    fn prepare_to_found(&mut self, settings: &Settings, secret: Secret, vote: Option<Vote>) {
-        let me = Founder {
-            member: self.me.member.clone(),
-            secret,
-        };
-        match (vote, settings.bootstrap_expect) {
-            (Some(vote), _) if me.takes_part_in(&vote) => self.founding = Some(Founding::resume(me, vote)),
-            (Some(_), _) => self.say(format!(
-                "the vote stored in the data directory is not of {}: start the node by the name that it had",
-                me.member.name
-            )),
-            (None, Some(expect)) if (1..=MAX_FOUNDERS).contains(&expect) => {
-                self.founding = Some(Founding::new(me, expect, settings.replicas, settings.partitions));
-                if expect > 1 && self.join.is_empty() {
-                    self.say(format!(
-                        "{expect} founders are expected, but the join list names no other node: this one can only be \
-                         found by others; start every founder with --join and the addresses of all"
-                    ));
-                }
-            }
-            (None, Some(expect)) => {
-                self.say(format!("--bootstrap-expect must be 1 to {MAX_FOUNDERS}, not {expect}"));
-            }
-            (None, None) if self.join.is_empty() => self.say(
-                "this node has no cluster, none to found (--bootstrap-expect) and no address to join (--join): it can \
-                 only wait to be found"
-                    .to_owned(),
-            ),
-            (None, None) => {}
-        }
-    }
-
-    fn say(&mut self, text: String) {
-        self.pending.push(Action::Problem { text });
-    }
-
-    fn start(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let addresses = self
-            .join
-            .iter()
-            .chain(self.peers.values().map(|peer| &peer.record().peer));
-        let addresses: BTreeSet<_> = addresses.filter(|address| **address != self.me.peer).cloned().collect();
-        out.extend(addresses.into_iter().map(|address| Action::Connect { address }));
-        // Silence counts from now on, not from the start of the machine's clock.
-        self.peers.values_mut().for_each(|peer| peer.forgive_silence(now));
-        self.schedule_silence();
-    }
-}
-
 // What every event begins and ends with.
 impl Membership {
     fn begin(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -537,301 +480,4 @@ impl Membership {
             out.push(Action::Problem { text });
         }
     }
-}
-
-// The table.
-impl Membership {
-    fn table(&self) -> impl Iterator<Item = &Peer> {
-        let formed = self.cluster.is_some();
-        self.peers
-            .values()
-            .filter(move |peer| !formed || peer.standing == Standing::Member)
-    }
-
-    fn table_records(&self) -> Vec<MemberRecord> {
-        self.table().map(Peer::record).chain([&self.me]).cloned().collect()
-    }
-
-    fn refresh_fingerprint(&mut self) {
-        let fingerprint = self
-            .table()
-            .map(Peer::fingerprint)
-            .fold(self.me.fingerprint(), u64::wrapping_add);
-        // While a cluster forms, everybody waits for everybody to be known.
-        if self.cluster.is_none() && fingerprint != self.table_fingerprint {
-            self.prompt.extend(self.peers.keys());
-        }
-        self.table_fingerprint = fingerprint;
-    }
-
-    /// Takes in what a member says of all; before there is a cluster, what another node without one says.
-    fn merge(&mut self, now: Instant, records: Vec<MemberRecord>, out: &mut Vec<Action>) {
-        let standing = if self.cluster.is_some() {
-            Standing::Member
-        } else {
-            Standing::Stranger
-        };
-        for record in records {
-            if record.id() == self.me.id() {
-                self.consider_own_record(&record);
-            } else {
-                self.learn(now, record, standing, out);
-            }
-        }
-        self.refresh_fingerprint();
-    }
-
-    /// Takes in a record of another node, if it is new or replaces the one that is known.
-    fn learn(&mut self, now: Instant, record: MemberRecord, standing: Standing, out: &mut Vec<Action>) {
-        let Some(peer) = self.peers.get_mut(&record.id()) else {
-            return self.learn_new(now, record, standing, out);
-        };
-        let admitted = standing == Standing::Member && peer.standing == Standing::Stranger;
-        if admitted {
-            peer.standing = standing;
-        }
-        let known = peer.record().peer.clone();
-        let replaced = record != *peer.record() && record.replaces(peer.record());
-        let moved = replaced && record.peer != known;
-        let second = moved && is_linked_and_alive(peer);
-        if replaced {
-            peer.replace_record(record);
-        }
-        let (record, standing) = (peer.record().clone(), peer.standing);
-        if moved {
-            out.push(Action::Connect {
-                address: record.peer.clone(),
-            });
-        }
-        if second {
-            let (name, address) = (record.member.name.clone(), record.peer.clone());
-            self.tell(HelloError::NameTaken { name, known, address }.to_string(), out);
-        }
-        if (replaced || admitted) && self.shows(standing) {
-            out.push(Action::MemberAdded { record });
-        }
-    }
-
-    fn learn_new(&mut self, now: Instant, record: MemberRecord, standing: Standing, out: &mut Vec<Action>) {
-        if self.peers.len() + 1 >= MAX_MEMBERS {
-            let name = record.member.name;
-            return self.tell(HelloError::TooMany { name }.to_string(), out);
-        }
-        let peer = Peer::new(record.clone(), standing, self.timing, now);
-        self.next_silence = self.next_silence.min(peer.next_change());
-        self.peers.insert(peer.id(), peer);
-        out.push(Action::Connect {
-            address: record.peer.clone(),
-        });
-        if self.shows(standing) {
-            out.push(Action::MemberAdded { record });
-        }
-    }
-
-    /// Whether a peer of this standing is in the table.
-    fn shows(&self, standing: Standing) -> bool {
-        self.cluster.is_none() || standing == Standing::Member
-    }
-
-    /// What others have of this node must not be newer than what it has of itself.
-    fn consider_own_record(&mut self, record: &MemberRecord) {
-        if *record == self.me || !record.replaces(&self.me) {
-            return;
-        }
-        if record.peer != self.me.peer {
-            let text = format!(
-                "{} is known at {} in a later incarnation than this start of it at {}: if a node still runs there, one of \
-                 the two must stop",
-                record.member.name, record.peer, self.me.peer
-            );
-            if self.said.insert(text.clone()) {
-                self.pending.push(Action::Problem { text });
-            }
-        }
-        self.consider_seen(record.incarnation);
-    }
-
-    fn consider_seen(&mut self, seen: u64) {
-        if seen >= self.me.incarnation && seen > self.outlived {
-            self.outlived = seen;
-            self.pending.push(Action::Outlived { seen });
-        }
-    }
-}
-
-// What peers say.
-impl Membership {
-    /// Takes in a hello; none where it is refused.
-    fn greet(&mut self, now: Instant, hello: &Hello, out: &mut Vec<Action>) -> Option<NodeId> {
-        match self.check_hello(hello) {
-            Ok(()) => {}
-            Err(HelloError::Myself) => return None,
-            Err(error) => {
-                self.tell(error.to_string(), out);
-                return None;
-            }
-        }
-        let (id, incarnation) = (hello.record.id(), hello.record.incarnation);
-        self.learn(now, hello.record.clone(), Standing::Stranger, out);
-        self.refresh_fingerprint();
-        self.update(id, out, |peer| {
-            // An earlier life than is known: it will take a new incarnation when it hears of that.
-            if incarnation == peer.record().incarnation {
-                peer.heard(now, hello.clock);
-            }
-        });
-        // An equal one is its own, of which the peer has heard.
-        if let Some(seen) = hello.seen.filter(|&seen| seen > self.me.incarnation) {
-            self.consider_seen(seen);
-        }
-        self.consider_cluster(id, hello.cluster, None, out);
-        Some(id)
-    }
-
-    /// Whether a frame is of the peer's present life, and of no other cluster.
-    fn is_credible(&mut self, from: NodeId, gossip: &Gossip, out: &mut Vec<Action>) -> bool {
-        let Some(peer) = self.peers.get(&from) else {
-            return false;
-        };
-        if gossip.incarnation < peer.record().incarnation {
-            return false;
-        }
-        match self.check_cluster(peer.record(), gossip.cluster) {
-            Ok(()) => true,
-            Err(error) => {
-                self.tell(error.to_string(), out);
-                false
-            }
-        }
-    }
-
-    fn check_cluster(&self, record: &MemberRecord, theirs: Option<ClusterId>) -> Result<(), HelloError> {
-        let Some(theirs) = theirs else { return Ok(()) };
-        let (name, address) = (record.member.name.clone(), record.peer.clone());
-        let voted = self.founding.as_ref().and_then(Founding::vote).map(Vote::cluster);
-        match (self.cluster(), voted) {
-            (Some(ours), _) if ours != theirs => Err(HelloError::OtherCluster {
-                name,
-                address,
-                theirs,
-                ours,
-            }),
-            (None, Some(ours)) if ours != theirs => Err(HelloError::VotedOtherwise {
-                name,
-                address,
-                theirs,
-                ours,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// The peer lives, and this is what it showed.
-    fn hear(&mut self, now: Instant, from: NodeId, gossip: &Gossip, out: &mut Vec<Action>) {
-        if self.liveness(from) != Liveness::Alive {
-            // It waits to be told that it is heard.
-            self.prompt.insert(from);
-        }
-        self.update(from, out, |peer| {
-            peer.heard(now, gossip.clock);
-            peer.hears_us = gossip.hears_you;
-            peer.advertised = Some(gossip.advertised);
-            peer.shown = Some(gossip.members_fingerprint);
-            peer.candidate = match &gossip.formation {
-                Some(Formation::Candidate(candidate)) => Some(candidate.clone()),
-                _ => None,
-            };
-        });
-    }
-
-    /// A peer said which cluster it belongs to: this node may be let in, or the peer be admitted.
-    fn consider_cluster(
-        &mut self,
-        from: NodeId,
-        theirs: Option<ClusterId>,
-        welcome: Option<Secret>,
-        out: &mut Vec<Action>,
-    ) {
-        let Some(peer) = self.peers.get_mut(&from) else { return };
-        peer.cluster = theirs;
-        let Some(theirs) = theirs else { return };
-        if self.cluster.is_none() {
-            match (self.founding.as_ref().and_then(Founding::vote).cloned(), welcome) {
-                // Who belongs to it proves that all founders have voted so.
-                (Some(vote), _) if vote.cluster() == theirs => self.form(vote, out),
-                (None, Some(key)) => self.join(theirs, key, out),
-                _ => return,
-            }
-        }
-        if let Some(peer) = self.peers.get(&from).filter(|peer| peer.standing == Standing::Stranger) {
-            // The time is not used: the peer is known.
-            self.learn(Instant::ZERO, peer.record().clone(), Standing::Member, out);
-            self.refresh_fingerprint();
-        }
-    }
-}
-
-// Forming and joining.
-impl Membership {
-    fn sightings(&self) -> Vec<Sighting<'_>> {
-        self.peers.values().filter_map(Peer::sighting).collect()
-    }
-
-    fn advance_formation(&mut self, out: &mut Vec<Action>) {
-        let Some(founding) = &mut self.founding else { return };
-        let seen: Vec<_> = self.peers.values().filter_map(Peer::sighting).collect();
-        match founding.step(&seen) {
-            Some(Step::Formed(vote)) => return self.form(vote, out),
-            Some(Step::Persist(vote)) => out.push(Action::Persist { vote }),
-            None => {}
-        }
-        let (announced, obstacle) = (Some(founding.announce(&seen)), founding.obstacle(&seen));
-        if announced != self.announced {
-            self.announced = announced;
-            self.prompt.extend(self.peers.keys());
-        }
-        let problem = match obstacle {
-            Obstacle::Problem(text) => Some(text),
-            Obstacle::Waiting(_) => None,
-        };
-        if problem != self.problem {
-            out.extend(problem.clone().map(|text| Action::Problem { text }));
-            self.problem = problem;
-        }
-    }
-
-    fn form(&mut self, vote: Vote, out: &mut Vec<Action>) {
-        for founder in vote.founders() {
-            if let Some(peer) = self.peers.get_mut(&founder.member.id()) {
-                peer.standing = Standing::Member;
-            }
-        }
-        self.enter(vote.cluster(), vote.key());
-        out.push(Action::Formed {
-            cluster: vote.cluster(),
-            key: vote.key(),
-            members: vote.members(),
-            replicas: vote.replicas(),
-            partitions: vote.partitions(),
-        });
-    }
-
-    fn join(&mut self, cluster: ClusterId, key: Secret, out: &mut Vec<Action>) {
-        self.enter(cluster, key);
-        out.push(Action::Joined { cluster, key });
-    }
-
-    fn enter(&mut self, cluster: ClusterId, key: Secret) {
-        self.cluster = Some((cluster, key));
-        self.founding = None;
-        self.announced = None;
-        self.problem = None;
-        self.refresh_fingerprint();
-        self.prompt.extend(self.peers.keys());
-    }
-}
-
-/// A peer that is certainly there: another process that goes by its name is a second one.
-fn is_linked_and_alive(peer: &Peer) -> bool {
-    peer.link == Link::Up && peer.liveness() == Liveness::Alive
 }

@@ -86,8 +86,13 @@ impl Peer {
         self.liveness
     }
 
+    /// Certainly there: another process that goes by its name is a second one.
+    pub(crate) fn is_linked_and_alive(&self) -> bool {
+        self.link == Link::Up && self.liveness == Liveness::Alive
+    }
+
     pub(crate) fn is_reachable(&self) -> bool {
-        self.link == Link::Up && self.liveness == Liveness::Alive && self.hears_us
+        self.is_linked_and_alive() && self.hears_us
     }
 
     /// The peer as a founder, if it said that it is one.

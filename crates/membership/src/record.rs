@@ -162,3 +162,36 @@ fn text(reader: &mut Reader, most: usize, what: &'static str) -> Result<String, 
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(incarnation: u64, peer: &str) -> MemberRecord {
+        let name = NodeName::parse("n1").expect("a short plain name");
+        let member = Member {
+            name,
+            region: String::new(),
+            zone: String::new(),
+            capacity: Capacity::default(),
+        };
+        MemberRecord {
+            member,
+            http: String::new(),
+            peer: peer.into(),
+            version: String::new(),
+            incarnation,
+        }
+    }
+
+    #[test]
+    fn of_two_different_records_exactly_one_replaces_the_other() {
+        let records = [record(1, "a:1"), record(1, "b:1"), record(2, "a:1"), record(300, "a:1")];
+        for a in &records {
+            for b in &records {
+                assert_eq!(a.replaces(b) ^ b.replaces(a), a != b);
+                assert!(a.incarnation <= b.incarnation || a.replaces(b));
+            }
+        }
+    }
+}

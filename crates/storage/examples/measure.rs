@@ -25,11 +25,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let number = |at: usize, default: u64| arguments.get(at).map_or(Ok(default), |text| text.parse());
     match arguments[..] {
         ["batches", directory, ..] => {
-            let sizes = [number(2, 2000)?, number(3, 32)?, number(4, 1024)?, number(5, 1_000_000)?];
+            let sizes = [
+                number(2, 2000)?,
+                number(3, 32)?,
+                number(4, 1024)?,
+                number(5, 1_000_000)?,
+            ];
             batches(Path::new(directory), sizes)
         }
         ["puts", directory, ..] => {
-            let sizes = [number(2, 2000)?, number(3, 32)?, number(4, 1024)?, number(5, 1_000_000)?];
+            let sizes = [
+                number(2, 2000)?,
+                number(3, 32)?,
+                number(4, 1024)?,
+                number(5, 1_000_000)?,
+            ];
             puts(Path::new(directory), sizes)
         }
         ["reads", directory, ..] => reads(Path::new(directory), number(2, 200_000)?, number(3, 1_000_000)?),
@@ -90,7 +100,10 @@ fn address(number: u64) -> Result<Address, Box<dyn Error>> {
 fn puts(directory: &Path, [count, writes, bytes, keys]: [u64; 4]) -> Result<(), Box<dyn Error>> {
     let engine = SledEngine::open(directory, SledOptions::default())?;
     let mut replica = Replica::open(engine, Partitions::default())?;
-    let actor = Actor { node: 1, incarnation: UNIX_EPOCH.elapsed()?.as_millis() as u64 };
+    let actor = Actor {
+        node: 1,
+        incarnation: UNIX_EPOCH.elapsed()?.as_millis() as u64,
+    };
     let mut syncer = replica.syncer();
     let (committed, to_sync) = mpsc::channel::<u64>();
     let (synced, done) = mpsc::channel::<u64>();
@@ -114,7 +127,9 @@ fn puts(directory: &Path, [count, writes, bytes, keys]: [u64; 4]) -> Result<(), 
             random.fill_bytes(&mut value);
             let dot = replica.next_dot(at.partition, actor);
             let version = Version::new(value.into(), None, Vec::new(), Timestamp::default(), None);
-            let delta = replica.read(&at)?.write(dot, Some(version), None, ConflictPolicy::Siblings);
+            let delta = replica
+                .read(&at)?
+                .write(dot, Some(version), None, ConflictPolicy::Siblings);
             replica.apply(&at, delta, &CausalContext::from_iter([dot]))?;
         }
         deciding += begun.elapsed();
@@ -177,17 +192,29 @@ fn fill(directory: &Path, keys: u64) -> Result<(), Box<dyn Error>> {
         engine.apply(batch)?;
         syncer.sync()?;
     }
-    println!("{keys} keys in {:?}, {} MB on disk; killing this process", start.elapsed(), engine.size().disk_bytes >> 20);
-    let status = std::process::Command::new("kill").args(["-9", &std::process::id().to_string()]).status()?;
+    println!(
+        "{keys} keys in {:?}, {} MB on disk; killing this process",
+        start.elapsed(),
+        engine.size().disk_bytes >> 20
+    );
+    let status = std::process::Command::new("kill")
+        .args(["-9", &std::process::id().to_string()])
+        .status()?;
     Err(format!("kill said {status}").into())
 }
 
 fn open(directory: &Path) -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let engine = SledEngine::open(directory, SledOptions::default())?;
-    println!("open after {:?}, {} MB on disk", start.elapsed(), engine.size().disk_bytes >> 20);
+    println!(
+        "open after {:?}, {} MB on disk",
+        start.elapsed(),
+        engine.size().disk_bytes >> 20
+    );
     let start = Instant::now();
-    let found = (0..20_000).filter(|number| matches!(engine.get(Space::Object, &object_key(number * 47)), Ok(Some(_)))).count();
+    let found = (0..20_000)
+        .filter(|number| matches!(engine.get(Space::Object, &object_key(number * 47)), Ok(Some(_))))
+        .count();
     println!("{found} of 20000 keys read in {:?}", start.elapsed());
     Ok(())
 }
@@ -195,13 +222,23 @@ fn open(directory: &Path) -> Result<(), Box<dyn Error>> {
 /// User and system time of this process.
 fn cpu_time() -> Result<Duration, Box<dyn Error>> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>();
-    Ok(Duration::from_millis(10 * (fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)))
+    let fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect::<Vec<_>>();
+    Ok(Duration::from_millis(
+        10 * (fields[11].parse::<u64>()? + fields[12].parse::<u64>()?),
+    ))
 }
 
 /// Bytes that this process has made the disk write.
 fn written_bytes() -> Result<u64, Box<dyn Error>> {
     let io = std::fs::read_to_string("/proc/self/io")?;
-    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap_or("0");
+    let line = io
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes: "))
+        .unwrap_or("0");
     Ok(line.parse()?)
 }

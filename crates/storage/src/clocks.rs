@@ -42,7 +42,10 @@ impl Clocks {
             Some((holder, counter)) if *holder == actor => *counter,
             _ => 0,
         };
-        let counter = stored.max(given).checked_add(1).expect("an actor that is still writing is not closed");
+        let counter = stored
+            .max(given)
+            .checked_add(1)
+            .expect("an actor that is still writing is not closed");
         self.given.insert(partition, (actor, counter));
         Dot::new(actor, counter)
     }
@@ -73,7 +76,8 @@ impl Clocks {
             let n = reader.u8("partition")?;
             let index = reader.varint("partition")?;
             let index = u32::try_from(index).map_err(|_| reader.malformed("partition"))?;
-            self.clocks.insert(PartitionId { n, index }, CausalContext::decode(reader)?);
+            self.clocks
+                .insert(PartitionId { n, index }, CausalContext::decode(reader)?);
         }
         Ok(number)
     }
@@ -86,6 +90,9 @@ impl Clocks {
     /// Adds a log entry that came after the checkpoint.
     pub(crate) fn replay(&mut self, entry: &LogEntry) {
         self.entries_since_checkpoint += 1;
-        self.clocks.entry(entry.partition).or_default().insert_range(entry.actor, entry.counters.clone());
+        self.clocks
+            .entry(entry.partition)
+            .or_default()
+            .insert_range(entry.actor, entry.counters.clone());
     }
 }

@@ -22,7 +22,9 @@ pub enum DirectoryError {
         holder: String,
     },
     /// It holds another node's data.
-    #[error("the data directory {path} belongs to node \"{found}\", not to \"{asked}\"; use that name, or another directory")]
+    #[error(
+        "the data directory {path} belongs to node \"{found}\", not to \"{asked}\"; use that name, or another directory"
+    )]
     OtherNode {
         /// The directory.
         path: PathBuf,
@@ -42,7 +44,9 @@ pub enum DirectoryError {
         asked: String,
     },
     /// It was written by a newer annulus.
-    #[error("the data directory {path} has format {found}, and this annulus knows up to {FORMAT_VERSION}; use a newer annulus")]
+    #[error(
+        "the data directory {path} has format {found}, and this annulus knows up to {FORMAT_VERSION}; use a newer annulus"
+    )]
     NewerFormat {
         /// The directory.
         path: PathBuf,
@@ -90,11 +94,20 @@ impl DataDirectory {
         assert!(!node.is_empty() && !node.contains('\n'), "a node's name is one line");
         fs::create_dir_all(path).map_err(io_error("creating", path))?;
         let lock = lock(path)?;
-        let mut directory = DataDirectory { path: path.to_owned(), node: node.to_owned(), cluster: None, _lock: lock };
+        let mut directory = DataDirectory {
+            path: path.to_owned(),
+            node: node.to_owned(),
+            cluster: None,
+            _lock: lock,
+        };
         match directory.read_identity()? {
             None => directory.write_identity()?,
             Some(identity) if identity.node != node => {
-                return Err(DirectoryError::OtherNode { path: path.to_owned(), found: identity.node, asked: node.to_owned() });
+                return Err(DirectoryError::OtherNode {
+                    path: path.to_owned(),
+                    found: identity.node,
+                    asked: node.to_owned(),
+                });
             }
             Some(identity) => directory.cluster = identity.cluster,
         }
@@ -124,7 +137,10 @@ impl DataDirectory {
     /// # Panics
     /// If the id is empty or holds a line break.
     pub fn bind_cluster(&mut self, cluster: &str) -> Result<(), DirectoryError> {
-        assert!(!cluster.is_empty() && !cluster.contains('\n'), "a cluster's id is one line");
+        assert!(
+            !cluster.is_empty() && !cluster.contains('\n'),
+            "a cluster's id is one line"
+        );
         match &self.cluster {
             Some(found) if found == cluster => Ok(()),
             Some(found) => Err(DirectoryError::OtherCluster {
@@ -153,7 +169,10 @@ impl DataDirectory {
         };
         let identity = Identity::parse(&text).map_err(|detail| DirectoryError::Unreadable { path, detail })?;
         if identity.format > FORMAT_VERSION {
-            return Err(DirectoryError::NewerFormat { path: self.path.clone(), found: identity.format });
+            return Err(DirectoryError::NewerFormat {
+                path: self.path.clone(),
+                found: identity.format,
+            });
         }
         Ok(Some(identity))
     }
@@ -180,35 +199,60 @@ impl Identity {
     fn parse(text: &str) -> Result<Identity, String> {
         let field = |name: &str| {
             let mut lines = text.lines().filter_map(|line| line.split_once(' '));
-            lines.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
+            lines
+                .find(|(found, _)| *found == name)
+                .map(|(_, value)| value.to_owned())
         };
         let format = field("format").ok_or("it has no line \"format\"")?;
         let format = format.parse().map_err(|_| format!("\"{format}\" is not a format"))?;
         if format > FORMAT_VERSION {
-            return Ok(Identity { format, node: String::new(), cluster: None });
+            return Ok(Identity {
+                format,
+                node: String::new(),
+                cluster: None,
+            });
         }
         let node = field("node").ok_or("it has no line \"node\"")?;
-        Ok(Identity { format, node, cluster: field("cluster") })
+        Ok(Identity {
+            format,
+            node,
+            cluster: field("cluster"),
+        })
     }
 }
 
 /// The lock lives in the kernel, so a killed process leaves none behind; the number inside is only for the message.
 fn lock(path: &Path) -> Result<File, DirectoryError> {
     let file_path = path.join(LOCK_FILE);
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(&file_path);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&file_path);
     let mut file = file.map_err(io_error("opening", &file_path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
-            let holder = if known { format!("process {}", pid.trim()) } else { "another process".to_owned() };
-            return Err(DirectoryError::InUse { path: path.to_owned(), holder });
+            let holder = if known {
+                format!("process {}", pid.trim())
+            } else {
+                "another process".to_owned()
+            };
+            return Err(DirectoryError::InUse {
+                path: path.to_owned(),
+                holder,
+            });
         }
         Err(TryLockError::Error(error)) => return Err(io_error("locking", &file_path)(error)),
     }
     let pid = format!("{}\n", std::process::id());
-    let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(pid.as_bytes()));
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.seek(SeekFrom::Start(0)))
+        .and_then(|_| file.write_all(pid.as_bytes()));
     written.map_err(io_error("writing", &file_path))?;
     Ok(file)
 }
@@ -249,7 +293,10 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let first = DataDirectory::open(place.path(), "n1").unwrap();
         let error = DataDirectory::open(place.path(), "n1").unwrap_err().to_string();
-        assert!(error.contains(&format!("in use by process {}", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("in use by process {}", std::process::id())),
+            "{error}"
+        );
         drop(first);
         DataDirectory::open(place.path(), "n1").unwrap();
     }

@@ -103,7 +103,12 @@ impl StoredHint {
             1 => Some(Object::decode(reader)?),
             _ => return Err(reader.malformed("kind of hint")),
         };
-        Ok(StoredHint { address: Address::new(bucket, key, n, partitions), dots, delta, expires_wall_ms })
+        Ok(StoredHint {
+            address: Address::new(bucket, key, n, partitions),
+            dots,
+            delta,
+            expires_wall_ms,
+        })
     }
 }
 
@@ -116,8 +121,11 @@ pub(crate) fn key(owner: NodeId, sequence: u64) -> Bytes {
 
 /// Reads a record's key.
 pub(crate) fn parse_key(key: &[u8]) -> Result<(NodeId, u64), EngineError> {
-    let split = key.split_first_chunk::<8>().and_then(|(owner, rest)| Some((owner, rest.try_into().ok()?)));
-    let (owner, sequence) = split.ok_or_else(|| record::damaged(Space::Hint, key, "its key is not an owner and a number"))?;
+    let split = key
+        .split_first_chunk::<8>()
+        .and_then(|(owner, rest)| Some((owner, rest.try_into().ok()?)));
+    let (owner, sequence) =
+        split.ok_or_else(|| record::damaged(Space::Hint, key, "its key is not an owner and a number"))?;
     Ok((NodeId(u64::from_be_bytes(*owner)), u64::from_be_bytes(sequence)))
 }
 
@@ -161,7 +169,11 @@ impl Hints {
     pub(crate) fn check_room(&self, owner: NodeId, record_bytes: usize) -> Result<(), HintError> {
         let bytes = self.owners.get(&owner).map_or(0, |(count, _)| count.bytes);
         if bytes + record_bytes as u64 + HINT_OVERHEAD_BYTES > self.limit_bytes {
-            return Err(HintError::Full { owner, bytes, limit_bytes: self.limit_bytes });
+            return Err(HintError::Full {
+                owner,
+                bytes,
+                limit_bytes: self.limit_bytes,
+            });
         }
         Ok(())
     }
@@ -169,22 +181,36 @@ impl Hints {
     pub(crate) fn insert(&mut self, owner: NodeId, sequence: u64, hint: &StoredHint, record_bytes: usize) {
         let value_of = hint.delta.as_ref().map(|delta| {
             let scope = Bytes::from(hint.address.scope());
-            self.values.entry(scope.clone()).or_default().insert((owner, sequence), Liveness::of(delta));
+            self.values
+                .entry(scope.clone())
+                .or_default()
+                .insert((owner, sequence), Liveness::of(delta));
             scope
         });
         let bytes = record_bytes as u64 + HINT_OVERHEAD_BYTES;
         let (count, entries) = self.owners.entry(owner).or_default();
         count.hints += 1;
         count.bytes += bytes;
-        entries.insert(sequence, Entry { bytes, expires_wall_ms: hint.expires_wall_ms, value_of });
+        entries.insert(
+            sequence,
+            Entry {
+                bytes,
+                expires_wall_ms: hint.expires_wall_ms,
+                value_of,
+            },
+        );
         self.deadlines.insert((hint.expires_wall_ms, owner, sequence));
         self.next_sequence = self.next_sequence.max(sequence + 1);
     }
 
     /// Forgets a hint, and says whether there was one.
     pub(crate) fn remove(&mut self, owner: NodeId, sequence: u64) -> bool {
-        let Some((count, entries)) = self.owners.get_mut(&owner) else { return false };
-        let Some(entry) = entries.remove(&sequence) else { return false };
+        let Some((count, entries)) = self.owners.get_mut(&owner) else {
+            return false;
+        };
+        let Some(entry) = entries.remove(&sequence) else {
+            return false;
+        };
         count.hints -= 1;
         count.bytes -= entry.bytes;
         if entries.is_empty() {
@@ -206,13 +232,19 @@ impl Hints {
     pub(crate) fn after(&self, owner: NodeId, sequence: u64) -> impl Iterator<Item = u64> + '_ {
         let entries = self.owners.get(&owner).map(|(_, entries)| entries);
         let range = (Bound::Excluded(sequence), Bound::Unbounded);
-        entries.into_iter().flat_map(move |entries| entries.range(range)).map(|(sequence, _)| *sequence)
+        entries
+            .into_iter()
+            .flat_map(move |entries| entries.range(range))
+            .map(|(sequence, _)| *sequence)
     }
 
     /// Hints whose deadline has passed, the oldest first, a bounded number.
     pub(crate) fn expired(&self, wall_ms: u64) -> Vec<(NodeId, u64)> {
         let expired = self.deadlines.iter().take_while(|(deadline, ..)| *deadline <= wall_ms);
-        expired.take(EXPIRED_AT_ONCE).map(|(_, owner, sequence)| (*owner, *sequence)).collect()
+        expired
+            .take(EXPIRED_AT_ONCE)
+            .map(|(_, owner, sequence)| (*owner, *sequence))
+            .collect()
     }
 
     /// The value hints of a key.
@@ -224,7 +256,9 @@ impl Hints {
     pub(crate) fn scopes<'a>(&'a self, from: &[u8], until: &[u8]) -> impl Iterator<Item = (&'a Bytes, Liveness)> {
         let range = (Bound::Included(from), Bound::Excluded(until.max(from)));
         let join = |hints: &BTreeMap<_, Liveness>| hints.values().copied().fold(Liveness::Absent, Liveness::max);
-        self.values.range::<[u8], _>(range).map(move |(scope, hints)| (scope, join(hints)))
+        self.values
+            .range::<[u8], _>(range)
+            .map(move |(scope, hints)| (scope, join(hints)))
     }
 
     pub(crate) fn summary(&self) -> BTreeMap<NodeId, HintCount> {
@@ -238,6 +272,10 @@ impl Hints {
 
     /// Forgets everything but the bound and which sequences were used.
     pub(crate) fn reset(&mut self) {
-        *self = Hints { limit_bytes: self.limit_bytes, next_sequence: self.next_sequence, ..Hints::default() };
+        *self = Hints {
+            limit_bytes: self.limit_bytes,
+            next_sequence: self.next_sequence,
+            ..Hints::default()
+        };
     }
 }

@@ -102,7 +102,12 @@ pub(crate) struct Query<'a> {
 }
 
 /// One page over the index, what is staged above it, and the keys of value hints.
-pub(crate) fn list(engine: &impl Engine, staged: &Staged, hints: &Hints, query: Query<'_>) -> Result<Page, EngineError> {
+pub(crate) fn list(
+    engine: &impl Engine,
+    staged: &Staged,
+    hints: &Hints,
+    query: Query<'_>,
+) -> Result<Page, EngineError> {
     let scope_of = |key: &[u8]| [query.bucket.as_str().as_bytes(), b"\0", key].concat();
     let from = scope_of(query.start.max(query.prefix));
     // The bucket's zero byte is below 0xff, so there always is a successor.
@@ -114,7 +119,12 @@ pub(crate) fn list(engine: &impl Engine, staged: &Staged, hints: &Hints, query: 
         staged: staged.range(Space::Index, &from, &until).peekable(),
         hinted: hints.scopes(&from, &until).peekable(),
     };
-    let mut walk = Walk { query, scope_prefix: query.bucket.as_str().len() + 1, examined: 0, page: Page::default() };
+    let mut walk = Walk {
+        query,
+        scope_prefix: query.bucket.as_str().len() + 1,
+        examined: 0,
+        page: Page::default(),
+    };
     let mut result = Ok(());
     engine.scan(Space::Index, &from, Some(&until), &mut |scope, frame| {
         let flow = walk.offer_stored(&mut side, scope, frame);

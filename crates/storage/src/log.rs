@@ -90,28 +90,42 @@ pub(crate) fn read_since(
     number: u64,
     visit: &mut dyn FnMut(LogBatch) -> ControlFlow<()>,
 ) -> Result<(), EngineError> {
-    let Some(first) = number.checked_add(1) else { return Ok(()) };
+    let Some(first) = number.checked_add(1) else {
+        return Ok(());
+    };
     let mut failed = None;
-    engine.scan(Space::Log, &first.to_be_bytes(), None, &mut |key, frame| match read(key, frame) {
-        Ok(batch) => visit(batch),
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
-        }
-    })?;
+    engine.scan(
+        Space::Log,
+        &first.to_be_bytes(),
+        None,
+        &mut |key, frame| match read(key, frame) {
+            Ok(batch) => visit(batch),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        },
+    )?;
     failed.map_or(Ok(()), Err)
 }
 
 fn read(key: &[u8], frame: &[u8]) -> Result<LogBatch, EngineError> {
     let payload = record::open(Space::Log, key, Bytes::copy_from_slice(frame))?;
-    let number = key.try_into().map_err(|_| record::damaged(Space::Log, key, "its key is not a number"))?;
+    let number = key
+        .try_into()
+        .map_err(|_| record::damaged(Space::Log, key, "its key is not a number"))?;
     let entries = record::decode(Space::Log, key, payload, decode_entries)?;
-    Ok(LogBatch { number: u64::from_be_bytes(number), entries })
+    Ok(LogBatch {
+        number: u64::from_be_bytes(number),
+        entries,
+    })
 }
 
 fn decode_entries(reader: &mut Reader) -> Result<Vec<LogEntry>, DecodeError> {
     let count = reader.count(2, "actors")?;
-    let actors = (0..count).map(|_| Actor::decode(reader)).collect::<Result<Vec<_>, _>>()?;
+    let actors = (0..count)
+        .map(|_| Actor::decode(reader))
+        .collect::<Result<Vec<_>, _>>()?;
     let count = reader.count(6, "log entries")?;
     (0..count).map(|_| decode_entry(reader, &actors)).collect()
 }
@@ -124,6 +138,13 @@ fn decode_entry(reader: &mut Reader, actors: &[Actor]) -> Result<LogEntry, Decod
     let actor = usize::try_from(actor).ok().and_then(|actor| actors.get(actor));
     let actor = *actor.ok_or_else(|| reader.malformed("actor"))?;
     let start = reader.varint("counter")?;
-    let end = start.checked_add(reader.varint("counter")?).ok_or_else(|| reader.malformed("counter"))?;
-    Ok(LogEntry { partition: PartitionId { n, index }, actor, counters: start..=end, scope: reader.bytes("key")? })
+    let end = start
+        .checked_add(reader.varint("counter")?)
+        .ok_or_else(|| reader.malformed("counter"))?;
+    Ok(LogEntry {
+        partition: PartitionId { n, index },
+        actor,
+        counters: start..=end,
+        scope: reader.bytes("key")?,
+    })
 }

@@ -47,7 +47,11 @@ pub(crate) fn decode<T>(
 }
 
 pub(crate) fn damaged(space: Space, key: &[u8], detail: impl Into<String>) -> EngineError {
-    EngineError::Damaged { space, key: Bytes::copy_from_slice(key), detail: detail.into() }
+    EngineError::Damaged {
+        space,
+        key: Bytes::copy_from_slice(key),
+        detail: detail.into(),
+    }
 }
 
 fn check(space: Space, key: &[u8], frame: &[u8]) -> Result<(), EngineError> {
@@ -81,10 +85,16 @@ mod tests {
         for bit in 0..frame.len() * 8 {
             let mut flipped = frame.to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(open(Space::Object, b"key", flipped.into()), Err(EngineError::Damaged { .. })));
+            assert!(matches!(
+                open(Space::Object, b"key", flipped.into()),
+                Err(EngineError::Damaged { .. })
+            ));
         }
         for length in 0..frame.len() {
-            assert!(matches!(open(Space::Object, b"key", frame.slice(..length)), Err(EngineError::Damaged { .. })));
+            assert!(matches!(
+                open(Space::Object, b"key", frame.slice(..length)),
+                Err(EngineError::Damaged { .. })
+            ));
         }
     }
 
@@ -94,6 +104,9 @@ mod tests {
         open(Space::Object, b"key", frame.clone()).unwrap();
         open(Space::Object, b"kez", frame.clone()).unwrap_err();
         let error = open(Space::Index, b"key", frame).unwrap_err();
-        assert_eq!(error.to_string(), "the index record \"key\" is damaged: its checksum is wrong; it is refilled from the other owners");
+        assert_eq!(
+            error.to_string(),
+            "the index record \"key\" is damaged: its checksum is wrong; it is refilled from the other owners"
+        );
     }
 }

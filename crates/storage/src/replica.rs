@@ -161,7 +161,10 @@ impl<E: Engine> Replica<E> {
         self.staged.clear();
         self.recent.take();
         self.log = LogWriter::default();
-        let loaded = self.load_layout().and_then(|()| self.load_clocks()).and_then(|()| self.load_hints());
+        let loaded = self
+            .load_layout()
+            .and_then(|()| self.load_clocks())
+            .and_then(|()| self.load_hints());
         self.failed = loaded.clone().err();
         loaded
     }
@@ -223,7 +226,9 @@ impl<E: Engine> Replica<E> {
     fn check(&self) -> Result<(), EngineError> {
         match &self.failed {
             None => Ok(()),
-            Some(error) => Err(EngineError::Failed { detail: error.to_string() }),
+            Some(error) => Err(EngineError::Failed {
+                detail: error.to_string(),
+            }),
         }
     }
 
@@ -287,7 +292,10 @@ impl<E: Engine> Replica<E> {
             self.staged.put(Space::Object, key.clone(), frame);
         }
         index::stage(&mut self.staged, key.slice(SCOPE_OFFSET..), liveness.0, liveness.1);
-        Ok(Applied { changed, new_dots: !new.is_empty() })
+        Ok(Applied {
+            changed,
+            new_dots: !new.is_empty(),
+        })
     }
 
     /// A dot for a new write: never given out before by this actor, whether or not the earlier ones were ever stored.
@@ -319,7 +327,12 @@ impl<E: Engine> Replica<E> {
         expires_wall_ms: u64,
     ) -> Result<(), HintError> {
         self.check()?;
-        let hint = StoredHint { address: address.clone(), dots: dots.clone(), delta, expires_wall_ms };
+        let hint = StoredHint {
+            address: address.clone(),
+            dots: dots.clone(),
+            delta,
+            expires_wall_ms,
+        };
         let sequence = self.hints.next_sequence();
         let key = hints::key(owner, sequence);
         let frame = record::seal(Space::Hint, &key, |out| hint.encode(out));
@@ -341,12 +354,28 @@ impl<E: Engine> Replica<E> {
                 Some(delta) => delta,
                 None => self.read(&hint.address)?,
             };
-            bytes += object.versions().iter().map(|(_, version)| version.value.len()).sum::<usize>() + 256;
+            bytes += object
+                .versions()
+                .iter()
+                .map(|(_, version)| version.value.len())
+                .sum::<usize>()
+                + 256;
             if bytes > max_bytes && !found.is_empty() {
                 break;
             }
-            let StoredHint { address, dots, expires_wall_ms, .. } = hint;
-            found.push(Hint { sequence, address, dots, object, expires_wall_ms });
+            let StoredHint {
+                address,
+                dots,
+                expires_wall_ms,
+                ..
+            } = hint;
+            found.push(Hint {
+                sequence,
+                address,
+                dots,
+                object,
+                expires_wall_ms,
+            });
         }
         Ok(found)
     }
@@ -355,7 +384,9 @@ impl<E: Engine> Replica<E> {
         let key = hints::key(owner, sequence);
         let payload = self.staged.read(&self.engine, Space::Hint, &key)?;
         let payload = payload.ok_or_else(|| record::damaged(Space::Hint, &key, "the engine has lost it"))?;
-        record::decode(Space::Hint, &key, payload, |reader| StoredHint::decode(reader, self.partitions))
+        record::decode(Space::Hint, &key, payload, |reader| {
+            StoredHint::decode(reader, self.partitions)
+        })
     }
 
     /// Drops a hint: it was delivered. One that is gone already is fine.
@@ -402,7 +433,13 @@ impl<E: Engine> Replica<E> {
         wall_ms: u64,
     ) -> Result<Page, EngineError> {
         self.check()?;
-        let query = Query { bucket, prefix, start, limit, wall_ms };
+        let query = Query {
+            bucket,
+            prefix,
+            start,
+            limit,
+            wall_ms,
+        };
         index::list(&self.engine, &self.staged, &self.hints, query)
     }
 
@@ -481,7 +518,9 @@ fn read_hint(key: &[u8], frame: Bytes, partitions: Partitions) -> Result<StoredH
 }
 
 fn check_plausible(dots: &CausalContext) -> Result<(), ApplyError> {
-    let mut greatest = dots.iter_ranges().map(|(actor, counters)| Dot::new(actor, *counters.end()));
+    let mut greatest = dots
+        .iter_ranges()
+        .map(|(actor, counters)| Dot::new(actor, *counters.end()));
     match greatest.find(|dot| dot.counter > MAX_COUNTER) {
         None => Ok(()),
         Some(dot) => Err(ApplyError::ImplausibleDot { dot }),

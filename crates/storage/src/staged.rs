@@ -29,7 +29,9 @@ impl Staged {
 
     pub(crate) fn bytes(&self) -> usize {
         let records = self.spaces.iter().flatten();
-        records.map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum()
+        records
+            .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len))
+            .sum()
     }
 
     /// Everything as one batch; nothing stays.
@@ -67,7 +69,8 @@ impl Staged {
         until: &[u8],
     ) -> impl Iterator<Item = (&'a Bytes, &'a Option<Bytes>)> {
         let until = until.max(from);
-        self.space(space).range::<[u8], _>((Bound::Included(from), Bound::Excluded(until)))
+        self.space(space)
+            .range::<[u8], _>((Bound::Included(from), Bound::Excluded(until)))
     }
 
     fn space(&self, space: Space) -> &BTreeMap<Bytes, Option<Bytes>> {

@@ -22,7 +22,10 @@ const KEYS_PER_BATCH: u64 = 7;
 const DIFFERENT_BATCHES: u64 = 40;
 
 fn open(directory: &Path) -> Replica<SledEngine> {
-    let options = SledOptions { cache_bytes: 4 << 20, reserve_bytes: 0 };
+    let options = SledOptions {
+        cache_bytes: 4 << 20,
+        reserve_bytes: 0,
+    };
     Replica::open(SledEngine::open(directory, options).unwrap(), Partitions::default()).unwrap()
 }
 
@@ -38,23 +41,37 @@ fn addresses(batch: u64) -> impl Iterator<Item = Address> {
 /// Writes batches until it is killed, and prints the number of each that is synced.
 #[test]
 fn writer_that_is_killed() {
-    let (Ok(directory), Ok(round)) = (std::env::var(DIRECTORY), std::env::var(ROUND)) else { return };
+    let (Ok(directory), Ok(round)) = (std::env::var(DIRECTORY), std::env::var(ROUND)) else {
+        return;
+    };
     let round = round.parse::<u64>().unwrap();
     let mut random = StdRng::seed_from_u64(round);
     let mut replica = open(Path::new(&directory));
     let mut syncer = replica.syncer();
     loop {
         let number = 1 + last_batch(&replica);
-        let actor = Actor { node: 1, incarnation: round };
+        let actor = Actor {
+            node: 1,
+            incarnation: round,
+        };
         // Some values are cut up: their pieces must appear and vanish together, too.
-        let size = if random.random_bool(0.1) { 150_000 } else { random.random_range(0..3000) };
+        let size = if random.random_bool(0.1) {
+            150_000
+        } else {
+            random.random_range(0..3000)
+        };
         for address in addresses(number) {
             let dot = replica.next_dot(address.partition, actor);
             let mut value = number.to_be_bytes().to_vec();
             value.resize(8 + size, number as u8);
             let version = Version::new(value.into(), None, Vec::new(), Timestamp::default(), None);
-            let delta = replica.read(&address).unwrap().write(dot, Some(version), None, ConflictPolicy::Siblings);
-            replica.apply(&address, delta, &CausalContext::from_iter([dot])).unwrap();
+            let delta = replica
+                .read(&address)
+                .unwrap()
+                .write(dot, Some(version), None, ConflictPolicy::Siblings);
+            replica
+                .apply(&address, delta, &CausalContext::from_iter([dot]))
+                .unwrap();
         }
         replica.put_meta("last", &number.to_be_bytes());
         assert_eq!(replica.commit().unwrap(), Some(number));
@@ -79,7 +96,10 @@ fn what_was_acknowledged_survives_kill_9_and_no_batch_is_there_by_half() {
         let acknowledged = run_writer_and_kill_it(&directory, round, random.random_range(1..60));
         let replica = open(&directory);
         let last = last_batch(&replica);
-        assert!(last >= acknowledged, "batch {acknowledged} was synced, and {last} is the last there is");
+        assert!(
+            last >= acknowledged,
+            "batch {acknowledged} was synced, and {last} is the last there is"
+        );
         check_batches(&replica, last);
     }
 }
@@ -93,8 +113,13 @@ fn run_writer_and_kill_it(directory: &Path, round: u64, after: usize) -> u64 {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let number = |line: String| line.strip_prefix("synced ").map(|number| number.parse::<u64>().unwrap());
+    let mut lines = BufReader::new(writer.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let number = |line: String| {
+        line.strip_prefix("synced ")
+            .map(|number| number.parse::<u64>().unwrap())
+    };
     let acknowledged = lines.by_ref().filter_map(number).nth(after).unwrap();
     writer.kill().unwrap();
     writer.wait().unwrap();
@@ -122,6 +147,10 @@ fn check_batches(replica: &Replica<SledEngine>, last: u64) {
         })
         .unwrap();
     assert_eq!(next, last + 1);
-    let listed = replica.list(&Bucket::parse("b").unwrap(), b"", b"", 1000, 0).unwrap().keys.len() as u64;
+    let listed = replica
+        .list(&Bucket::parse("b").unwrap(), b"", b"", 1000, 0)
+        .unwrap()
+        .keys
+        .len() as u64;
     assert_eq!(listed, KEYS_PER_BATCH * last.min(DIFFERENT_BATCHES));
 }

@@ -10,10 +10,18 @@ use annulus_storage::engine::memory::MemoryEngine;
 use annulus_storage::engine::{Batch, Engine, Space};
 use annulus_storage::{ApplyError, EngineError, HintError, MAX_COUNTER, OpenError, Replica};
 
-const ACTOR: Actor = Actor { node: 7, incarnation: 1 };
+const ACTOR: Actor = Actor {
+    node: 7,
+    incarnation: 1,
+};
 
 fn address(key: &str) -> Address {
-    Address::new(Bucket::parse("b").unwrap(), Key::parse(key.to_owned()).unwrap(), 3, Partitions::default())
+    Address::new(
+        Bucket::parse("b").unwrap(),
+        Key::parse(key.to_owned()).unwrap(),
+        3,
+        Partitions::default(),
+    )
 }
 
 fn open(engine: &MemoryEngine) -> Result<Replica<MemoryEngine>, OpenError> {
@@ -23,9 +31,20 @@ fn open(engine: &MemoryEngine) -> Result<Replica<MemoryEngine>, OpenError> {
 fn write(replica: &mut Replica<MemoryEngine>, key: &str, expires: Option<u64>) -> (Dot, Object) {
     let at = address(key);
     let dot = replica.next_dot(at.partition, ACTOR);
-    let version = Version::new(b"value".to_vec().into(), None, Vec::new(), Timestamp::default(), expires);
-    let delta = replica.read(&at).unwrap().write(dot, Some(version), None, ConflictPolicy::Siblings);
-    replica.apply(&at, delta.clone(), &CausalContext::from_iter([dot])).unwrap();
+    let version = Version::new(
+        b"value".to_vec().into(),
+        None,
+        Vec::new(),
+        Timestamp::default(),
+        expires,
+    );
+    let delta = replica
+        .read(&at)
+        .unwrap()
+        .write(dot, Some(version), None, ConflictPolicy::Siblings);
+    replica
+        .apply(&at, delta.clone(), &CausalContext::from_iter([dot]))
+        .unwrap();
     (dot, delta)
 }
 
@@ -48,7 +67,15 @@ fn engine_with_a_record_in_every_space() -> MemoryEngine {
     let engine = MemoryEngine::new();
     let mut replica = open(&engine).unwrap();
     let (dot, delta) = write(&mut replica, "k", None);
-    replica.hint(NodeId(1), &address("k"), &CausalContext::from_iter([dot]), Some(delta), 1).unwrap();
+    replica
+        .hint(
+            NodeId(1),
+            &address("k"),
+            &CausalContext::from_iter([dot]),
+            Some(delta),
+            1,
+        )
+        .unwrap();
     replica.put_meta("name", b"bytes");
     replica.commit().unwrap();
     engine
@@ -60,12 +87,25 @@ fn a_damaged_object_is_an_error_and_never_absent() {
     damage(&engine, Space::Object);
     let mut replica = open(&engine).unwrap();
     let error = replica.read(&address("k")).unwrap_err();
-    assert!(matches!(error, EngineError::Damaged { space: Space::Object, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            EngineError::Damaged {
+                space: Space::Object,
+                ..
+            }
+        ),
+        "{error}"
+    );
     let dot = replica.next_dot(address("k").partition, ACTOR);
     let clock = replica.clock(address("k").partition).clone();
     let applied = replica.apply(&address("k"), Object::default(), &CausalContext::from_iter([dot]));
     assert!(matches!(applied, Err(ApplyError::Engine(EngineError::Damaged { .. }))));
-    assert_eq!(*replica.clock(address("k").partition), clock, "a dot that was not incorporated is not seen");
+    assert_eq!(
+        *replica.clock(address("k").partition),
+        clock,
+        "a dot that was not incorporated is not seen"
+    );
     assert_eq!(replica.commit(), Ok(None));
 }
 
@@ -78,17 +118,31 @@ fn damage_anywhere_is_reported_where_it_is_met() {
     };
     for space in [Space::Log, Space::Hint, Space::Meta] {
         let error = damaged(space).unwrap_err();
-        assert!(matches!(&error, OpenError::Engine(EngineError::Damaged { space: at, .. }) if *at == space), "{error}");
+        assert!(
+            matches!(&error, OpenError::Engine(EngineError::Damaged { space: at, .. }) if *at == space),
+            "{error}"
+        );
     }
-    let listing = damaged(Space::Index).unwrap().list(&address("k").bucket, b"", b"", 9, 0);
-    assert!(matches!(listing, Err(EngineError::Damaged { space: Space::Index, .. })));
+    let listing = damaged(Space::Index)
+        .unwrap()
+        .list(&address("k").bucket, b"", b"", 9, 0);
+    assert!(matches!(
+        listing,
+        Err(EngineError::Damaged {
+            space: Space::Index,
+            ..
+        })
+    ));
 }
 
 #[test]
 fn another_number_of_partitions_is_refused() {
     let engine = engine_with_a_record_in_every_space();
     let error = Replica::open(engine, Partitions::new(64).unwrap()).unwrap_err();
-    assert_eq!(error.to_string(), "the data is kept in 1024 partitions, not in 64; start with that number");
+    assert_eq!(
+        error.to_string(),
+        "the data is kept in 1024 partitions, not in 64; start with that number"
+    );
 }
 
 #[test]
@@ -154,7 +208,17 @@ fn hints_are_bounded_for_each_owner() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, HintError::Full { owner: NodeId(1), limit_bytes: 1000, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            HintError::Full {
+                owner: NodeId(1),
+                limit_bytes: 1000,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert!((2..=5).contains(&taken), "{taken}");
     replica.hint(NodeId(2), &address("k"), &dots, None, 100).unwrap();
     assert!(replica.hint_summary()[&NodeId(1)].bytes <= 1000);
@@ -207,17 +271,21 @@ fn a_put_costs_one_object_record_and_its_share_of_one_log_record() {
     let mut replica = open(&engine).unwrap();
     let records = |space| {
         let mut count = 0;
-        engine.scan(space, &[], None, &mut |_, _| {
-            count += 1;
-            ControlFlow::Continue(())
-        })
-        .map(|()| count)
+        engine
+            .scan(space, &[], None, &mut |_, _| {
+                count += 1;
+                ControlFlow::Continue(())
+            })
+            .map(|()| count)
     };
     for number in 0..32 {
         write(&mut replica, &format!("key {number}"), None);
     }
     replica.commit().unwrap();
-    assert_eq!((records(Space::Object), records(Space::Log), records(Space::Index)), (Ok(32), Ok(1), Ok(32)));
+    assert_eq!(
+        (records(Space::Object), records(Space::Log), records(Space::Index)),
+        (Ok(32), Ok(1), Ok(32))
+    );
     for number in 0..32 {
         write(&mut replica, &format!("key {number}"), None);
     }
@@ -234,10 +302,17 @@ fn a_deleted_key_leaves_no_record() {
     write(&mut replica, "k", None);
     replica.commit().unwrap();
     let dot = replica.next_dot(address("k").partition, ACTOR);
-    let delta = replica.read(&address("k")).unwrap().write(dot, None, None, ConflictPolicy::Siblings);
-    replica.apply(&address("k"), delta, &CausalContext::from_iter([dot])).unwrap();
+    let delta = replica
+        .read(&address("k"))
+        .unwrap()
+        .write(dot, None, None, ConflictPolicy::Siblings);
+    replica
+        .apply(&address("k"), delta, &CausalContext::from_iter([dot]))
+        .unwrap();
     replica.commit().unwrap();
     for space in [Space::Object, Space::Index] {
-        engine.scan(space, &[], None, &mut |key, _| panic!("{key:?} is left")).unwrap();
+        engine
+            .scan(space, &[], None, &mut |key, _| panic!("{key:?} is left"))
+            .unwrap();
     }
 }

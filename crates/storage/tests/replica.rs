@@ -24,16 +24,26 @@ fn partitions() -> Partitions {
 fn address(number: usize) -> Address {
     let (bucket, n) = if number < 5 { ("b", 3) } else { ("b2", 2) };
     let key = [&b"a"[..], b"a/1", b"a/2", b"\xff", b"z", b"a", b"a/1", b"0"][number];
-    Address::new(Bucket::parse(bucket).unwrap(), Key::parse(key).unwrap(), n, partitions())
+    Address::new(
+        Bucket::parse(bucket).unwrap(),
+        Key::parse(key).unwrap(),
+        n,
+        partitions(),
+    )
 }
 
 fn dots_of(context: &CausalContext) -> Dots {
-    context.iter_ranges().flat_map(|(actor, counters)| counters.map(move |counter| Dot::new(actor, counter))).collect()
+    context
+        .iter_ranges()
+        .flat_map(|(actor, counters)| counters.map(move |counter| Dot::new(actor, counter)))
+        .collect()
 }
 
 fn versions_of(object: &Object) -> Versions {
     let versions = object.versions().iter();
-    versions.map(|(dot, version)| (*dot, (version.value.clone(), version.expires))).collect()
+    versions
+        .map(|(dot, version)| (*dot, (version.value.clone(), version.expires)))
+        .collect()
 }
 
 #[derive(Clone, Debug)]
@@ -77,8 +87,17 @@ impl Twin {
     }
 
     fn is_live(&self, key: usize, wall_ms: u64) -> bool {
-        let hinted = self.hints.values().filter(|hint| hint.key == key).filter_map(|hint| hint.delta.as_ref());
-        let mut versions = hinted.flat_map(|(versions, _)| versions.values()).chain(self.objects.get(&key).into_iter().flat_map(|(versions, _)| versions.values()));
+        let hinted = self
+            .hints
+            .values()
+            .filter(|hint| hint.key == key)
+            .filter_map(|hint| hint.delta.as_ref());
+        let mut versions = hinted.flat_map(|(versions, _)| versions.values()).chain(
+            self.objects
+                .get(&key)
+                .into_iter()
+                .flat_map(|(versions, _)| versions.values()),
+        );
         versions.any(|(_, expires)| expires.is_none_or(|expires| wall_ms < expires))
     }
 }
@@ -118,11 +137,24 @@ struct Side {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Write { key: usize, seen: Option<usize>, delete: bool, expires: Option<u64> },
+    Write {
+        key: usize,
+        seen: Option<usize>,
+        delete: bool,
+        expires: Option<u64>,
+    },
     WasteADot(usize),
     Deliver(usize),
-    Hint { owner: u64, sent: usize, reference: bool, expires: u64 },
-    Forget { owner: u64, sequence: u64 },
+    Hint {
+        owner: u64,
+        sent: usize,
+        reference: bool,
+        expires: u64,
+    },
+    Forget {
+        owner: u64,
+        sequence: u64,
+    },
     Expire(u64),
     Meta(Vec<u8>),
     Commit,
@@ -155,7 +187,15 @@ impl Side {
         let engine = MemoryEngine::new();
         let replica = Replica::open(engine.clone(), partitions()).unwrap();
         let (twin, committed, synced) = Default::default();
-        Side { engine, replica, actor: Actor { node, incarnation: 1 }, given: BTreeSet::new(), twin, committed, synced }
+        Side {
+            engine,
+            replica,
+            actor: Actor { node, incarnation: 1 },
+            given: BTreeSet::new(),
+            twin,
+            committed,
+            synced,
+        }
     }
 
     fn next_dot(&mut self, key: usize) -> Dot {
@@ -167,28 +207,48 @@ impl Side {
 
     fn apply(&mut self, sent: &Sent) {
         let delta = (versions_of(&sent.delta), dots_of(sent.delta.context()));
-        let applied = self.replica.apply(&address(sent.key), sent.delta.clone(), &sent.dots).unwrap();
+        let applied = self
+            .replica
+            .apply(&address(sent.key), sent.delta.clone(), &sent.dots)
+            .unwrap();
         let before = self.twin.clone();
         self.twin.apply(sent.key, delta, &dots_of(&sent.dots));
         assert_eq!(applied.new_dots, before.clocks != self.twin.clocks);
         let staged = self.replica.size().staged_bytes;
-        let again = self.replica.apply(&address(sent.key), sent.delta.clone(), &sent.dots).unwrap();
+        let again = self
+            .replica
+            .apply(&address(sent.key), sent.delta.clone(), &sent.dots)
+            .unwrap();
         assert!(!again.staged(), "delivered again, it changes nothing");
         assert_eq!(self.replica.size().staged_bytes, staged);
     }
 
     fn run(&mut self, step: Step, sent: &mut Vec<Sent>) {
         match step {
-            Step::Write { key, seen, delete, expires } => {
+            Step::Write {
+                key,
+                seen,
+                delete,
+                expires,
+            } => {
                 let dot = self.next_dot(key);
-                let of_key = sent.iter().filter(|sent| sent.key == key).map(|sent| sent.delta.context());
+                let of_key = sent
+                    .iter()
+                    .filter(|sent| sent.key == key)
+                    .map(|sent| sent.delta.context());
                 let of_key = of_key.collect::<Vec<_>>();
-                let seen = seen.filter(|_| !of_key.is_empty()).map(|seen| of_key[seen % of_key.len()].clone());
+                let seen = seen
+                    .filter(|_| !of_key.is_empty())
+                    .map(|seen| of_key[seen % of_key.len()].clone());
                 let value = format!("{dot}").repeat(3).into();
                 let version = (!delete).then(|| Version::new(value, None, Vec::new(), Timestamp::default(), expires));
                 let known = self.replica.read(&address(key)).unwrap();
                 let delta = known.write(dot, version, seen.as_ref(), ConflictPolicy::Siblings);
-                let write = Sent { key, delta, dots: CausalContext::from_iter([dot]) };
+                let write = Sent {
+                    key,
+                    delta,
+                    dots: CausalContext::from_iter([dot]),
+                };
                 self.apply(&write);
                 sent.push(write);
             }
@@ -197,14 +257,28 @@ impl Side {
                 let write = sent[number % sent.len()].clone();
                 self.apply(&write);
             }
-            Step::Hint { owner, sent: number, reference, expires } if !sent.is_empty() => {
+            Step::Hint {
+                owner,
+                sent: number,
+                reference,
+                expires,
+            } if !sent.is_empty() => {
                 let write = &sent[number % sent.len()];
                 let delta = (!reference).then(|| write.delta.clone());
-                let kept = delta.as_ref().map(|delta| (versions_of(delta), dots_of(delta.context())));
+                let kept = delta
+                    .as_ref()
+                    .map(|delta| (versions_of(delta), dots_of(delta.context())));
                 let owner = NodeId(owner);
-                self.replica.hint(owner, &address(write.key), &write.dots, delta, expires).unwrap();
+                self.replica
+                    .hint(owner, &address(write.key), &write.dots, delta, expires)
+                    .unwrap();
                 let hints = self.replica.hints(owner, 0, usize::MAX).unwrap();
-                let hint = TwinHint { key: write.key, dots: dots_of(&write.dots), delta: kept, expires };
+                let hint = TwinHint {
+                    key: write.key,
+                    dots: dots_of(&write.dots),
+                    delta: kept,
+                    expires,
+                };
                 self.twin.hints.insert((owner, hints.last().unwrap().sequence), hint);
             }
             Step::Deliver(_) | Step::Hint { .. } => {}
@@ -245,10 +319,17 @@ impl Side {
         if self.replica.size().staged_bytes == 0 {
             return;
         }
-        self.engine.fail_next(EngineError::Full { doing: "a test", before_writing: true, detail: String::new() });
+        self.engine.fail_next(EngineError::Full {
+            doing: "a test",
+            before_writing: true,
+            detail: String::new(),
+        });
         self.replica.commit().unwrap_err();
         let error = self.replica.read(&address(0)).unwrap_err();
-        assert!(matches!(error, EngineError::Failed { .. }), "nothing is answered from clocks that claim too much");
+        assert!(
+            matches!(error, EngineError::Failed { .. }),
+            "nothing is answered from clocks that claim too much"
+        );
         self.replica.reload().unwrap();
         self.twin = self.committed.clone();
     }
@@ -268,7 +349,10 @@ impl Side {
         for wall_ms in [0, 10, 30] {
             self.check_listing(wall_ms);
         }
-        assert_eq!(self.replica.get_meta("clocks").unwrap().as_deref(), self.twin.meta.as_deref());
+        assert_eq!(
+            self.replica.get_meta("clocks").unwrap().as_deref(),
+            self.twin.meta.as_deref()
+        );
         assert_eq!(self.replica.get_meta("layout"), Ok(None));
     }
 
@@ -278,7 +362,10 @@ impl Side {
         for hint in &found {
             let ((_, sequence), twin) = expected.next().unwrap();
             assert_eq!((hint.sequence, &hint.address), (*sequence, &address(twin.key)));
-            assert_eq!((dots_of(&hint.dots), hint.expires_wall_ms), (twin.dots.clone(), twin.expires));
+            assert_eq!(
+                (dots_of(&hint.dots), hint.expires_wall_ms),
+                (twin.dots.clone(), twin.expires)
+            );
             let object = twin.delta.clone().unwrap_or_else(|| self.twin.filled(twin.key));
             assert_eq!((versions_of(&hint.object), dots_of(hint.object.context())), object);
         }
@@ -287,8 +374,14 @@ impl Side {
         assert_eq!(count, found.len() as u64);
         if let [first, second, ..] = &found[..] {
             let page = self.replica.hints(owner, 0, 0).unwrap();
-            assert_eq!(page.iter().map(|hint| hint.sequence).collect::<Vec<_>>(), [first.sequence]);
-            assert_eq!(self.replica.hints(owner, first.sequence, 0).unwrap()[0].sequence, second.sequence);
+            assert_eq!(
+                page.iter().map(|hint| hint.sequence).collect::<Vec<_>>(),
+                [first.sequence]
+            );
+            assert_eq!(
+                self.replica.hints(owner, first.sequence, 0).unwrap()[0].sequence,
+                second.sequence
+            );
         }
     }
 
@@ -307,10 +400,21 @@ impl Side {
     fn check_listing(&self, wall_ms: u64) {
         for (bucket, keys) in [("b", 0..5), ("b2", 5..8), ("nothing", 0..0)] {
             let bucket = Bucket::parse(bucket).unwrap();
-            let live = keys.filter(|key| self.twin.is_live(*key, wall_ms)).map(|key| address(key).key);
+            let live = keys
+                .filter(|key| self.twin.is_live(*key, wall_ms))
+                .map(|key| address(key).key);
             let live = live.collect::<BTreeSet<_>>();
-            for (prefix, start) in [(&b""[..], &b""[..]), (b"a", b""), (b"", b"a/"), (b"a/", b"a/2"), (b"\xff", b""), (b"a", b"b")] {
-                let expected = live.iter().filter(|key| key.as_bytes().starts_with(prefix) && key.as_bytes() >= start);
+            for (prefix, start) in [
+                (&b""[..], &b""[..]),
+                (b"a", b""),
+                (b"", b"a/"),
+                (b"a/", b"a/2"),
+                (b"\xff", b""),
+                (b"a", b"b"),
+            ] {
+                let expected = live
+                    .iter()
+                    .filter(|key| key.as_bytes().starts_with(prefix) && key.as_bytes() >= start);
                 let expected = expected.cloned().collect::<Vec<_>>();
                 for limit in [1, 2, 9] {
                     assert_eq!(self.list_all(&bucket, prefix, start, limit, wall_ms), expected);
@@ -345,7 +449,13 @@ impl Side {
             for entry in batch.entries {
                 for counter in entry.counters {
                     let dot = Dot::new(entry.actor, counter);
-                    assert_eq!(found.entry(entry.partition).or_default().insert(dot, entry.scope.clone()), None);
+                    assert_eq!(
+                        found
+                            .entry(entry.partition)
+                            .or_default()
+                            .insert(dot, entry.scope.clone()),
+                        None
+                    );
                 }
             }
             ControlFlow::Continue(())
@@ -353,7 +463,12 @@ impl Side {
         self.replica.log_since(0, visit).unwrap();
         let scope = |key: &usize| Bytes::from(address(*key).scope());
         let expected = self.twin.log.iter().map(|(partition, log)| {
-            (*partition, log.iter().map(|(dot, key)| (*dot, scope(key))).collect::<BTreeMap<_, _>>())
+            (
+                *partition,
+                log.iter()
+                    .map(|(dot, key)| (*dot, scope(key)))
+                    .collect::<BTreeMap<_, _>>(),
+            )
         });
         assert_eq!(found, expected.collect());
     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use annulus_membership::{Action, HelloError, Membership, Secret, Settings};
+use annulus_causality::Instant;
+use annulus_membership::{Action, ClusterId, HelloError, Known, Membership, Secret, Settings};
 use annulus_ring::Partitions;
 
 use crate::world::{HEARTBEAT, World, record, start};
@@ -132,17 +133,20 @@ fn clusters_that_meet_do_not_mix() {
     assert_eq!((world.at(0).members().len(), world.at(2).members().len()), (2, 2));
 }
 
-fn alone() -> Membership {
-    let settings = Settings {
-        me: record("n1", "a:1", 1 << 20),
+fn settings(name: &str, address: &str) -> Settings {
+    Settings {
+        me: record(name, address, 1 << 20),
         join: vec!["b:1".into()],
         bootstrap_expect: Some(2),
         heartbeat: HEARTBEAT,
         replicas: 3,
         partitions: Partitions::default(),
         protocol: (2, 4),
-    };
-    Membership::new(settings, None, Secret::new([1; 32]), None)
+    }
+}
+
+fn alone() -> Membership {
+    Membership::new(settings("n1", "a:1"), None, Secret::new([1; 32]), None)
 }
 
 #[test]
@@ -188,5 +192,55 @@ fn a_stored_vote_of_another_node_is_not_used() {
     assert_eq!(
         said_by(&world, 0),
         ["the vote stored in the data directory is not of n7: start the node by the name that it had"]
+    );
+}
+
+#[test]
+fn a_founder_that_lost_its_directory_between_votes_and_cluster_is_named() {
+    let mut world = World::founders(9, 3);
+    world.run_until(3 * SECOND, |world| world.has_voted(0));
+    (0..3).for_each(|node| world.kill(node));
+    world.wipe(2);
+    (0..3).for_each(|node| world.boot(node));
+    world.run(5 * SECOND);
+    assert_eq!(
+        said_by(&world, 0).last().copied(),
+        Some(
+            "n2 was started with an empty data directory after this node had voted to found a cluster with it: if no \
+             founder serves yet, empty the data directories of n0, n1 and n2 and start again"
+        )
+    );
+    (0..3).for_each(|node| world.kill(node));
+    (0..3).for_each(|node| world.wipe(node));
+    (0..3).for_each(|node| world.boot(node));
+    world.run_until(10 * SECOND, World::is_settled);
+}
+
+#[test]
+fn what_a_stranger_says_of_others_is_not_believed_in_a_cluster() {
+    let known = Known {
+        cluster: ClusterId([1; 16]),
+        key: Secret::new([2; 32]),
+        members: Vec::new(),
+    };
+    let mut stranger = Membership::new(settings("n2", "b:1"), None, Secret::new([3; 32]), None);
+    let mut member = Membership::new(settings("n1", "a:1"), Some(known), Secret::new([1; 32]), None);
+    let (now, mut out) = (Instant::ZERO, Vec::new());
+    stranger.on_link_up(now, &member.hello(now, None), &mut out);
+    member.on_link_up(now, &stranger.hello(now, None), &mut out);
+    let mut gossip = out
+        .drain(..)
+        .find_map(|action| match action {
+            Action::Send { to, gossip } if to == member.me().id() => Some(gossip),
+            _ => None,
+        })
+        .unwrap();
+    gossip.members = Some(vec![record("n3", "c:1", 1 << 20)]);
+    member.on_gossip(now, stranger.me().id(), gossip, &mut out);
+    assert_eq!(member.record(record("n3", "c:1", 1).id()), None);
+    assert_eq!(
+        member.members().len(),
+        1,
+        "the stranger itself is no member before it says so"
     );
 }

@@ -240,6 +240,10 @@ impl World {
         self.nodes[node].disk = empty_disk(&mut self.rng);
     }
 
+    pub(crate) fn has_voted(&self, node: usize) -> bool {
+        self.nodes[node].disk.vote.is_some()
+    }
+
     pub(crate) fn disk(&self, node: usize) -> Disk {
         self.nodes[node].disk.clone()
     }
@@ -345,7 +349,8 @@ impl World {
             return;
         };
         if life.asleep_until > now {
-            let at = life.asleep_until;
+            // A node that wakes sees that its deadline has passed before it reads what came meanwhile.
+            let at = life.asleep_until + STEP;
             return self.schedule(at, node, number, event);
         }
         let mut out = Vec::new();
@@ -365,7 +370,10 @@ impl World {
                 let life = self.nodes[node].life.as_mut().unwrap();
                 life.membership.on_vote_stored(clock, &mut out);
             }
-            Event::KnownStored { known } => self.nodes[node].disk.known = Some(known),
+            Event::KnownStored { known } => {
+                self.note_entry(node, known.cluster);
+                self.nodes[node].disk.known = Some(known);
+            }
         }
         self.act(node, out);
     }
@@ -385,7 +393,7 @@ impl World {
 
     fn dial(&mut self, node: usize) {
         let now = self.now;
-        let Some(life) = self.nodes[node].life.as_ref().filter(|life| life.asleep_until <= now) else {
+        let Some(life) = self.nodes[node].life.as_ref().filter(|life| is_awake(life, now)) else {
             return;
         };
         let open: Vec<_> = life
@@ -404,7 +412,7 @@ impl World {
     /// Opens a link, if the other end lives and both accept what the other says.
     fn connect(&mut self, node: usize, address: String) {
         let now = self.now;
-        let awake = |other: &Node| other.life.as_ref().is_some_and(|life| life.asleep_until <= now);
+        let awake = |other: &Node| other.life.as_ref().is_some_and(|life| is_awake(life, now));
         let found = self
             .nodes
             .iter()
@@ -467,6 +475,7 @@ impl World {
                     assert_eq!(members, vote.members());
                     let founded = (vote.founders().to_vec(), replicas, partitions.count());
                     assert_eq!(*self.founded.entry(cluster).or_insert(founded.clone()), founded);
+                    self.note_entry(node, cluster);
                     self.enter(node, cluster, key);
                 }
                 Action::Joined { cluster, key } => self.enter(node, cluster, key),
@@ -496,11 +505,15 @@ impl World {
         }
     }
 
-    /// A founder, by name and secret, enters one cluster ever.
-    fn enter(&mut self, node: usize, cluster: ClusterId, key: Secret) {
-        let Node { start, disk, life } = &self.nodes[node];
+    /// A founder, by name and secret, enters one cluster ever; who only joined, from when it has that on its disk.
+    fn note_entry(&mut self, node: usize, cluster: ClusterId) {
+        let Node { start, disk, .. } = &self.nodes[node];
         let entered = *self.entered.entry((start.name.clone(), disk.secret)).or_insert(cluster);
         assert_eq!(entered, cluster, "{} entered two clusters", start.name);
+    }
+
+    fn enter(&mut self, node: usize, cluster: ClusterId, key: Secret) {
+        let life = &self.nodes[node].life;
         let members = life
             .as_ref()
             .unwrap()
@@ -570,6 +583,11 @@ pub(crate) fn start(node: usize, join: Vec<usize>, expect: Option<usize>) -> Sta
         replicas: 3,
         partitions: 64,
     }
+}
+
+/// Whether a node has read what came while it slept: a link that broke then is known to be down before it is dialled again.
+fn is_awake(life: &Life, now: Instant) -> bool {
+    life.asleep_until + STEP * 2 <= now
 }
 
 /// Clocks of no two lives agree: each counts from its start.

@@ -86,7 +86,11 @@ fn keys(engine: &impl Engine, space: Space, from: &[u8], until: Option<&[u8]>, l
     let mut found = Vec::new();
     let visit = &mut |key: &[u8], _: &[u8]| {
         found.push(key.to_vec());
-        if found.len() == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if found.len() == limit {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     engine.scan(space, from, until, visit).unwrap();
     found
@@ -106,7 +110,10 @@ pub(crate) fn a_record_is_what_was_last_put<P: Place>() {
     engine.apply(batch).unwrap();
     assert_eq!(engine.get(Space::Object, b"k"), Ok(None));
     put(&mut engine, Space::Object, b"", b"an empty key");
-    assert_eq!(engine.get(Space::Object, b"").unwrap().as_deref(), Some(&b"an empty key"[..]));
+    assert_eq!(
+        engine.get(Space::Object, b"").unwrap().as_deref(),
+        Some(&b"an empty key"[..])
+    );
 }
 
 pub(crate) fn spaces_do_not_see_each_other<P: Place>() {
@@ -117,7 +124,10 @@ pub(crate) fn spaces_do_not_see_each_other<P: Place>() {
         put(&mut engine, space, b"\xff\xff\xff\xff", b"last");
     }
     for space in Space::ALL {
-        assert_eq!(engine.get(space, b"k").unwrap().as_deref(), Some(space.name().as_bytes()));
+        assert_eq!(
+            engine.get(space, b"k").unwrap().as_deref(),
+            Some(space.name().as_bytes())
+        );
         assert_eq!(keys(&engine, space, b"", None, 9), [&b"k"[..], b"\xff\xff\xff\xff"]);
     }
 }
@@ -170,19 +180,48 @@ pub(crate) fn the_later_of_two_changes_in_a_batch_counts<P: Place>() {
 
 pub(crate) fn values_of_all_sizes_come_back_whole<P: Place>() {
     let place = P::empty();
-    let sizes = [0, 1, 511, 512, 4096, 32_767, 32_768, 32_769, 65_536, 1 << 20, 8 << 20, 100_000, 10, 0];
+    let sizes = [
+        0,
+        1,
+        511,
+        512,
+        4096,
+        32_767,
+        32_768,
+        32_769,
+        65_536,
+        1 << 20,
+        8 << 20,
+        100_000,
+        10,
+        0,
+    ];
     let value = |size: usize| (0..size).map(|at| (at * 31 % 251) as u8).collect::<Vec<u8>>();
     let mut engine = place.open();
     for size in sizes {
         put(&mut engine, Space::Object, b"one key", &value(size));
-        put(&mut engine, Space::Object, format!("key {size}").as_bytes(), &value(size));
-        assert!(engine.get(Space::Object, b"one key").unwrap().unwrap() == value(size), "{size} bytes");
+        put(
+            &mut engine,
+            Space::Object,
+            format!("key {size}").as_bytes(),
+            &value(size),
+        );
+        assert!(
+            engine.get(Space::Object, b"one key").unwrap().unwrap() == value(size),
+            "{size} bytes"
+        );
     }
     engine.syncer().sync().unwrap();
     drop(engine);
     let mut engine = place.open();
     for size in sizes {
-        assert!(engine.get(Space::Object, format!("key {size}").as_bytes()).unwrap().unwrap() == value(size));
+        assert!(
+            engine
+                .get(Space::Object, format!("key {size}").as_bytes())
+                .unwrap()
+                .unwrap()
+                == value(size)
+        );
     }
     let mut scanned = 0;
     let visit = &mut |key: &[u8], found: &[u8]| {
@@ -203,7 +242,10 @@ pub(crate) fn what_was_synced_is_there_after_reopening<P: Place>() {
     for round in 0..5_u8 {
         let mut engine = place.open();
         for before in 0..round {
-            assert_eq!(engine.get(Space::Object, &[before]).unwrap().as_deref(), Some(&[before; 100][..]));
+            assert_eq!(
+                engine.get(Space::Object, &[before]).unwrap().as_deref(),
+                Some(&[before; 100][..])
+            );
         }
         put(&mut engine, Space::Object, &[round], &[round; 100]);
         engine.syncer().sync().unwrap();
@@ -217,7 +259,13 @@ pub(crate) fn a_key_that_is_too_long_is_refused_and_nothing_is_written<P: Place>
     batch.put(Space::Object, &b"fine"[..], Bytes::new());
     batch.put(Space::Object, vec![1; MAX_ENGINE_KEY_BYTES + 1], Bytes::new());
     let error = engine.apply(batch).unwrap_err();
-    assert_eq!(error, EngineError::KeyTooLong { space: Space::Object, bytes: MAX_ENGINE_KEY_BYTES + 1 });
+    assert_eq!(
+        error,
+        EngineError::KeyTooLong {
+            space: Space::Object,
+            bytes: MAX_ENGINE_KEY_BYTES + 1
+        }
+    );
     assert!(error.usable());
     assert_eq!(engine.get(Space::Object, b"fine"), Ok(None));
     put(&mut engine, Space::Object, &[1; MAX_ENGINE_KEY_BYTES], b"just fits");
@@ -274,7 +322,11 @@ fn any_step() -> impl Strategy<Value = Step> {
 type Twin = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
 
 pub(crate) fn any_history_agrees_with_plain_maps<P: Place>() {
-    let config = ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     proptest!(config, |(steps in prop::collection::vec(any_step(), 1..40))| {
         let place = P::empty();
         let mut engine = place.open();

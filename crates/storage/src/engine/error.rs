@@ -69,10 +69,16 @@ impl EngineError {
     /// Classifies what the operating system said.
     pub fn from_io(doing: &'static str, error: &io::Error) -> EngineError {
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                EngineError::Full { doing, before_writing: false, detail: error.to_string() }
-            }
-            kind => EngineError::Io { doing, kind, detail: error.to_string() },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => EngineError::Full {
+                doing,
+                before_writing: false,
+                detail: error.to_string(),
+            },
+            kind => EngineError::Io {
+                doing,
+                kind,
+                detail: error.to_string(),
+            },
         }
     }
 }
@@ -80,11 +86,25 @@ impl EngineError {
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            EngineError::Full { doing, before_writing: true, detail } => {
-                write!(f, "no room on the disk for {doing} ({detail}); writes are refused until there is room")
+            EngineError::Full {
+                doing,
+                before_writing: true,
+                detail,
+            } => {
+                write!(
+                    f,
+                    "no room on the disk for {doing} ({detail}); writes are refused until there is room"
+                )
             }
-            EngineError::Full { doing, before_writing: false, detail } => {
-                write!(f, "the disk filled up while {doing} ({detail}); make room, then the engine is reopened")
+            EngineError::Full {
+                doing,
+                before_writing: false,
+                detail,
+            } => {
+                write!(
+                    f,
+                    "the disk filled up while {doing} ({detail}); make room, then the engine is reopened"
+                )
             }
             EngineError::Io { doing, detail, .. } => {
                 write!(f, "{doing} failed: {detail}; check the disk, then restart the node")
@@ -100,10 +120,17 @@ impl fmt::Display for EngineError {
                 "the engine's files are damaged: {detail}; move the data directory away and let the node refill from its peers"
             ),
             EngineError::KeyTooLong { space, bytes } => {
-                write!(f, "a key of {bytes} bytes in the {} space is above the limit", space.name())
+                write!(
+                    f,
+                    "a key of {bytes} bytes in the {} space is above the limit",
+                    space.name()
+                )
             }
             EngineError::Failed { detail } => {
-                write!(f, "the engine stopped after an earlier error ({detail}) and has to be reopened")
+                write!(
+                    f,
+                    "the engine stopped after an earlier error ({detail}) and has to be reopened"
+                )
             }
         }
     }

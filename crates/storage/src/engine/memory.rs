@@ -76,7 +76,11 @@ impl State {
             None => records.remove(&key),
         };
         self.bytes = self.bytes + added - before.as_ref().map_or(0, size);
-        Operation { space, key, value: before }
+        Operation {
+            space,
+            key,
+            value: before,
+        }
     }
 
     fn room_for(&self, bytes: usize) -> Result<(), EngineError> {
@@ -100,13 +104,7 @@ impl Engine for MemoryEngine {
         Ok(self.state().spaces[usize::from(space.tag()) - 1].get(key).cloned())
     }
 
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        until: Option<&[u8]>,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), EngineError> {
+    fn scan(&self, space: Space, from: &[u8], until: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<(), EngineError> {
         if until.is_some_and(|until| until <= from) {
             return Ok(());
         }
@@ -142,7 +140,10 @@ impl Engine for MemoryEngine {
     }
 
     fn size(&self) -> EngineSize {
-        EngineSize { disk_bytes: self.state().bytes, cache_limit_bytes: 0 }
+        EngineSize {
+            disk_bytes: self.state().bytes,
+            cache_limit_bytes: 0,
+        }
     }
 }
 
@@ -205,7 +206,13 @@ mod tests {
         engine.set_capacity_bytes(Some(3));
         engine.apply(one(b"a", b"1")).unwrap();
         let error = engine.apply(one(b"b", b"22")).unwrap_err();
-        assert!(matches!(error, EngineError::Full { before_writing: true, .. }));
+        assert!(matches!(
+            error,
+            EngineError::Full {
+                before_writing: true,
+                ..
+            }
+        ));
         assert_eq!(engine.get(Space::Object, b"b"), Ok(None));
         engine.room().unwrap();
         engine.set_capacity_bytes(Some(2));

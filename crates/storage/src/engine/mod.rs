@@ -1,7 +1,7 @@
 //! An engine keeps ordered records in a few spaces: a batch is applied whole or not at all, and a sync that begins after it makes it survive power loss.
 //!
 //! What an engine must do is defined by the `conformance!` suite (`engine/conformance.rs`), which runs on every engine,
-//! and by the kill -9 test. Records are opaque here: framing and checksums are [`crate::record`]'s.
+//! and by the kill -9 test. Records are opaque here: framing and checksums are `record.rs`'s.
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -83,12 +83,20 @@ impl Batch {
 
     /// Writes a record, whatever was there.
     pub fn put(&mut self, space: Space, key: impl Into<Bytes>, value: impl Into<Bytes>) {
-        self.push(Operation { space, key: key.into(), value: Some(value.into()) });
+        self.push(Operation {
+            space,
+            key: key.into(),
+            value: Some(value.into()),
+        });
     }
 
     /// Removes a record; where there is none, nothing happens.
     pub fn delete(&mut self, space: Space, key: impl Into<Bytes>) {
-        self.push(Operation { space, key: key.into(), value: None });
+        self.push(Operation {
+            space,
+            key: key.into(),
+            value: None,
+        });
     }
 
     fn push(&mut self, operation: Operation) {
@@ -118,9 +126,16 @@ impl Batch {
 
     /// Refuses keys that an engine could not keep.
     fn check(&self) -> Result<(), EngineError> {
-        match self.operations.iter().find(|operation| operation.key.len() > MAX_ENGINE_KEY_BYTES) {
+        match self
+            .operations
+            .iter()
+            .find(|operation| operation.key.len() > MAX_ENGINE_KEY_BYTES)
+        {
             None => Ok(()),
-            Some(operation) => Err(EngineError::KeyTooLong { space: operation.space, bytes: operation.key.len() }),
+            Some(operation) => Err(EngineError::KeyTooLong {
+                space: operation.space,
+                bytes: operation.key.len(),
+            }),
         }
     }
 }
@@ -152,13 +167,7 @@ pub trait Engine: Send {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
 
     /// Visits the records with `from <= key < until` in key order, until `visit` breaks off; without `until`, to the end of the space.
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        until: Option<&[u8]>,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), EngineError>;
+    fn scan(&self, space: Space, from: &[u8], until: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<(), EngineError>;
 
     /// Applies a batch whole or not at all: visible to reads at once, durable after a sync that began later.
     ///

@@ -4,7 +4,7 @@
 //! - `flush` writes the log and calls `sync_file_range`, which neither writes the metadata that a grown file needs nor empties the
 //!   disk's own cache. So [`Syncer::sync`] flushes and then calls `fdatasync` on a handle of its own (`db`).
 //! - A page above a quarter of a segment goes to a file under `blobs/`, which sled never syncs. Leaves split above 16 records and
-//!   inner pages above 256 keys, so [`CHUNK_BYTES`] and [`SEGMENT_BYTES`] are chosen such that no page can become one.
+//!   inner pages above 256 keys, so `CHUNK_BYTES` and `SEGMENT_BYTES` are chosen such that no page can become one.
 //! - Opening writes a snapshot of the page table as `snap.X.generating` and renames it. A crash in between leaves the unfinished one,
 //!   which the next start prefers and rejects as corrupt: it is removed before opening.
 //! - Nothing syncs the directories: that is done here once after opening, before anything can be acknowledged.
@@ -69,7 +69,10 @@ pub struct SledOptions {
 
 impl Default for SledOptions {
     fn default() -> SledOptions {
-        SledOptions { cache_bytes: 128 << 20, reserve_bytes: 64 << 20 }
+        SledOptions {
+            cache_bytes: 128 << 20,
+            reserve_bytes: 64 << 20,
+        }
     }
 }
 
@@ -111,12 +114,19 @@ impl SledEngine {
             .cache_capacity(options.cache_bytes)
             .flush_every_ms(None);
         let db = catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|_| EngineError::Corrupt { detail: "sled stopped while it recovered".to_owned() })?
+            .map_err(|_| EngineError::Corrupt {
+                detail: "sled stopped while it recovered".to_owned(),
+            })?
             .map_err(|error| classify(doing, &error))?;
         let file = File::options().read(true).write(true).open(path.join("db"));
         let file = file.map_err(|error| EngineError::from_io(doing, &error))?;
         sync_files(path, created).map_err(|error| EngineError::from_io(doing, &error))?;
-        let cut = db.scan_prefix([PIECE]).next().transpose().map_err(|error| classify(doing, &error))?.is_some();
+        let cut = db
+            .scan_prefix([PIECE])
+            .next()
+            .transpose()
+            .map_err(|error| classify(doing, &error))?
+            .is_some();
         let shared = Shared {
             file,
             applied_bytes: AtomicU64::new(0),
@@ -124,7 +134,14 @@ impl SledEngine {
             failed: AtomicBool::new(false),
         };
         let path = path.to_owned();
-        Ok(SledEngine { db, shared: Arc::new(shared), path, options, cut, room_checked_at: 0 })
+        Ok(SledEngine {
+            db,
+            shared: Arc::new(shared),
+            path,
+            options,
+            cut,
+            room_checked_at: 0,
+        })
     }
 
     fn check_room(&mut self, bytes: usize) -> Result<(), EngineError> {
@@ -145,19 +162,29 @@ impl SledEngine {
             return Ok(());
         }
         let detail = format!("{free} bytes are free in {}, {needed} are needed", self.path.display());
-        Err(EngineError::Full { doing: "a batch", before_writing: true, detail })
+        Err(EngineError::Full {
+            doing: "a batch",
+            before_writing: true,
+            detail,
+        })
     }
 
     /// Keeps what is not yet durable below what sled may need when it uses a segment again.
     fn bound_unsynced(&self) -> Result<(), EngineError> {
         let unsynced =
             self.shared.applied_bytes.load(Ordering::Relaxed) - self.shared.synced_bytes.load(Ordering::Relaxed);
-        if unsynced > UNSYNCED_BYTES { SledSyncer::of(self).sync() } else { Ok(()) }
+        if unsynced > UNSYNCED_BYTES {
+            SledSyncer::of(self).sync()
+        } else {
+            Ok(())
+        }
     }
 
     fn check_usable(&self) -> Result<(), EngineError> {
         if self.shared.failed.load(Ordering::Relaxed) {
-            return Err(EngineError::Failed { detail: "see the log for it".to_owned() });
+            return Err(EngineError::Failed {
+                detail: "see the log for it".to_owned(),
+            });
         }
         Ok(())
     }
@@ -167,7 +194,10 @@ impl SledEngine {
         if !self.cut {
             return Ok(0);
         }
-        let stored = self.db.get(tree_key).map_err(|error| classify("reading a record", &error))?;
+        let stored = self
+            .db
+            .get(tree_key)
+            .map_err(|error| classify("reading a record", &error))?;
         Ok(stored.map_or(0, |stored| cut_length(&stored).map_or(0, pieces)))
     }
 
@@ -226,7 +256,11 @@ impl SledEngine {
                     let bytes = bytes.map_err(|error| classify("reading a piece", &error))?;
                     value.extend_from_slice(&bytes.ok_or_else(|| damaged("a piece of it is missing"))?);
                 }
-                if value.len() == length { Ok(value.freeze()) } else { Err(damaged("its pieces are of another length")) }
+                if value.len() == length {
+                    Ok(value.freeze())
+                } else {
+                    Err(damaged("its pieces are of another length"))
+                }
             }
             _ => Err(damaged("it is of an unknown kind")),
         }
@@ -236,19 +270,17 @@ impl SledEngine {
 impl Engine for SledEngine {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         let tree_key = tree_key(space, key);
-        match self.db.get(&tree_key).map_err(|error| classify("reading a record", &error))? {
+        match self
+            .db
+            .get(&tree_key)
+            .map_err(|error| classify("reading a record", &error))?
+        {
             None => Ok(None),
             Some(stored) => self.assemble(&tree_key, stored).map(Some),
         }
     }
 
-    fn scan(
-        &self,
-        space: Space,
-        from: &[u8],
-        until: Option<&[u8]>,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), EngineError> {
+    fn scan(&self, space: Space, from: &[u8], until: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<(), EngineError> {
         if until.is_some_and(|until| until <= from) {
             return Ok(());
         }
@@ -306,7 +338,10 @@ struct SledSyncer {
 
 impl SledSyncer {
     fn of(engine: &SledEngine) -> SledSyncer {
-        SledSyncer { db: engine.db.clone(), shared: engine.shared.clone() }
+        SledSyncer {
+            db: engine.db.clone(),
+            shared: engine.shared.clone(),
+        }
     }
 }
 
@@ -314,8 +349,12 @@ impl Syncer for SledSyncer {
     fn sync(&mut self) -> Result<(), EngineError> {
         let applied = self.shared.applied_bytes.load(Ordering::Acquire);
         let flushed = self.db.flush().map_err(|error| classify("flushing", &error));
-        let synced = flushed
-            .and_then(|_| self.shared.file.sync_data().map_err(|error| EngineError::from_io("fdatasync", &error)));
+        let synced = flushed.and_then(|_| {
+            self.shared
+                .file
+                .sync_data()
+                .map_err(|error| EngineError::from_io("fdatasync", &error))
+        });
         match synced {
             Ok(()) => {
                 self.shared.synced_bytes.fetch_max(applied, Ordering::Release);
@@ -331,8 +370,12 @@ impl Syncer for SledSyncer {
 fn classify(doing: &'static str, error: &sled::Error) -> EngineError {
     match error {
         sled::Error::Io(error) => EngineError::from_io(doing, error),
-        sled::Error::Corruption { at, .. } => EngineError::Corrupt { detail: format!("{doing}: at {at:?}") },
-        other => EngineError::Failed { detail: format!("{doing}: {other}") },
+        sled::Error::Corruption { at, .. } => EngineError::Corrupt {
+            detail: format!("{doing}: at {at:?}"),
+        },
+        other => EngineError::Failed {
+            detail: format!("{doing}: {other}"),
+        },
     }
 }
 
@@ -354,7 +397,10 @@ fn piece_key(tree_key: &[u8], piece: u32) -> Vec<u8> {
 
 fn space_of(tree_key: &[u8]) -> Space {
     let tag = tree_key.first().copied();
-    Space::ALL.into_iter().find(|space| Some(space.tag()) == tag).unwrap_or(Space::Meta)
+    Space::ALL
+        .into_iter()
+        .find(|space| Some(space.tag()) == tag)
+        .unwrap_or(Space::Meta)
 }
 
 fn cut_length(stored: &[u8]) -> Option<usize> {
@@ -370,7 +416,10 @@ fn pieces(length: usize) -> u32 {
 /// One change a record, the last: sled drops the earlier ones by itself, but not the pieces that they would leave behind.
 fn last_changes(batch: Batch) -> Vec<Operation> {
     let mut operations = batch.operations;
-    if operations.iter().any(|operation| operation.value.as_ref().is_some_and(|value| value.len() >= CHUNK_BYTES)) {
+    if operations
+        .iter()
+        .any(|operation| operation.value.as_ref().is_some_and(|value| value.len() >= CHUNK_BYTES))
+    {
         let mut seen = HashSet::with_capacity(operations.len());
         operations.reverse();
         operations.retain(|operation| seen.insert((operation.space, operation.key.clone())));
@@ -449,7 +498,14 @@ mod tests {
         }
 
         fn open(&self) -> SledEngine {
-            SledEngine::open(&self.engine(), SledOptions { cache_bytes: 8 << 20, ..SledOptions::default() }).unwrap()
+            SledEngine::open(
+                &self.engine(),
+                SledOptions {
+                    cache_bytes: 8 << 20,
+                    ..SledOptions::default()
+                },
+            )
+            .unwrap()
         }
     }
 
@@ -481,7 +537,11 @@ mod tests {
         batch.put(Space::Meta, &b"k"[..], &b"v"[..]);
         engine.apply(batch).unwrap();
         drop(engine);
-        fs::write(place.engine().join("snap.FFFFFFFFFFFFFFFF.generating"), b"half a snapshot").unwrap();
+        fs::write(
+            place.engine().join("snap.FFFFFFFFFFFFFFFF.generating"),
+            b"half a snapshot",
+        )
+        .unwrap();
         assert_eq!(place.open().get(Space::Meta, b"k").unwrap().as_deref(), Some(&b"v"[..]));
     }
 
@@ -489,12 +549,24 @@ mod tests {
     fn a_disk_without_room_refuses_batches_and_serves_on() {
         let place = Directory::empty();
         drop(place.open());
-        let options = SledOptions { reserve_bytes: u64::MAX / 8, ..SledOptions::default() };
+        let options = SledOptions {
+            reserve_bytes: u64::MAX / 8,
+            ..SledOptions::default()
+        };
         let mut engine = SledEngine::open(&place.engine(), options).unwrap();
         let mut batch = Batch::new();
         batch.put(Space::Meta, &b"k"[..], &b"v"[..]);
         for error in [engine.room().unwrap_err(), engine.apply(batch).unwrap_err()] {
-            assert!(matches!(error, EngineError::Full { before_writing: true, .. }), "{error}");
+            assert!(
+                matches!(
+                    error,
+                    EngineError::Full {
+                        before_writing: true,
+                        ..
+                    }
+                ),
+                "{error}"
+            );
             assert!(error.usable());
         }
         assert_eq!(engine.get(Space::Meta, b"k"), Ok(None));
@@ -511,7 +583,10 @@ mod tests {
         drop(engine);
         drop(place.open());
         let snapshot = fs::read_dir(place.engine()).unwrap().map(|entry| entry.unwrap().path());
-        let snapshot = snapshot.filter(|path| path.to_string_lossy().contains("snap.")).last().unwrap();
+        let snapshot = snapshot
+            .filter(|path| path.to_string_lossy().contains("snap."))
+            .last()
+            .unwrap();
         fs::write(snapshot, b"not a snapshot at all").unwrap();
         let error = SledEngine::open(&place.engine(), SledOptions::default()).unwrap_err();
         assert!(matches!(error, EngineError::Corrupt { .. }), "{error}");
