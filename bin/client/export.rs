@@ -20,14 +20,16 @@ use super::{
     output,
     patience::{self, Patience, until},
     report::{Outcome, Report},
-    target::{AllOptions, Target},
+    target::{ReadOptions, Target},
     tree,
 };
 
 /// Keys a page.
 const PAGE: usize = 1000;
 
-/// Writes every key of a bucket as a file below DIR; the parts of a key between slashes become directories.
+/// Write a bucket's keys to a directory tree, one file a key
+///
+/// Every key of the bucket becomes a file below DIR; the parts of a key between slashes become directories.
 ///
 /// Each file is verified by the hash that an import has stored with it (Annulus-Meta-Xxh3), where there is one, and
 /// appears by a rename once it is complete. A run that was interrupted is simply run again: files that are equal are
@@ -36,7 +38,6 @@ const PAGE: usize = 1000;
 ///
 /// A key that names no place below DIR (a part that is empty, . or .., or a NUL byte) is refused and reported.
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Export {
     /// The directory; created if it is not there
     dir: PathBuf,
@@ -44,7 +45,7 @@ pub(crate) struct Export {
     #[arg(long, short)]
     bucket: String,
     /// Only keys that begin so
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     prefix: std::ffi::OsString,
     /// Keys with concurrent values: refuse them, or keep all values as KEY.sibling-1, KEY.sibling-2…
     #[arg(long, value_enum, default_value = "refuse")]
@@ -56,7 +57,7 @@ pub(crate) struct Export {
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     deadline: Duration,
     #[command(flatten)]
-    options: AllOptions,
+    options: ReadOptions,
     #[command(flatten)]
     target: Target,
 }

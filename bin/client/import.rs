@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use annulus_client::{Cause, Client, Context, Error, Options, Put, Read};
+use annulus_client::{Cause, Client, Context, Error, Head, Options, Put, Read};
 use bytes::Bytes;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use walkdir::{DirEntry, WalkDir};
@@ -22,15 +22,19 @@ use super::{
     patience::{self, Patience, until},
     report::{Outcome, Report},
     target::{AllOptions, Target},
-    tree,
+    tree, until_interrupted,
 };
 
 /// Files above this, the usual limit of a value, go one at a time: memory stays bounded whatever the tree holds.
 const LARGE: u64 = 1 << 20;
+/// Attempts to find out whether a file is stored already: not worth waiting for, it can be written again.
+const LOOKS: u32 = 3;
 /// Between a read that does not show what was written and the next write.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Stores every regular file below DIR under its relative path, with slashes, as the key.
+/// Store a directory tree, one key a file
+///
+/// Every regular file below DIR is stored under its relative path, with slashes, as the key.
 ///
 /// The content type is told by the name. A hash of the content goes with it as metadata (Annulus-Meta-Xxh3), and
 /// each file is read back and compared before it counts as stored. A run that was interrupted is simply run again: what
@@ -39,7 +43,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Empty directories are not stored: there is no key for them. Symbolic links are not followed and not stored, nor are
 /// pipes, sockets and devices; the report counts them. Permissions and times are not kept.
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Import {
     /// The directory
     dir: PathBuf,
@@ -116,7 +119,7 @@ impl Import {
             }
         };
         let done = |(name, size, outcome)| report.add(name, size, outcome);
-        super::until_interrupted(each(files, self.concurrency.into(), work, done)).await?;
+        until_interrupted(each(files, self.concurrency.into(), work, done)).await?;
         report.finish(self.target.json)
     }
 }
@@ -137,17 +140,26 @@ impl Importer {
         let read = read.await.map_err(|error| error.to_string())?;
         let (hash, bytes) = read.map_err(|error| format!("cannot read it: {error}"))?;
 
-        let head = self
-            .client
-            .head(&self.bucket, &file.key, &until(end, &self.options))
-            .await;
-        self.patience.learn(&head);
-        let head = head.map_err(|error| error.to_string())?;
-        let same_size = head.length.is_none_or(|length| length == bytes.len() as u64);
-        if head.siblings == 1 && same_size && head.meta.get(tree::HASH) == Some(&hash) {
+        let head = self.look(file, end).await?;
+        if head.as_ref().is_some_and(|head| holds(head, bytes.len(), &hash)) {
             return Ok(Outcome::Unchanged);
         }
-        self.write_until_read_back(file, &bytes, &hash, head.context, end).await
+        let context = head.map(|head| head.context);
+        self.write_until_read_back(file, &bytes, &hash, context, end).await
+    }
+
+    /// What the key holds, if a node can tell. With most owners down nobody can tell that a key holds nothing, and yet
+    /// it can be written: then it is, without a context.
+    async fn look(&self, file: &File, end: Instant) -> Result<Option<Head>, String> {
+        let options = Options {
+            attempts: Some(LOOKS),
+            ..until(end, &self.options)
+        };
+        match self.client.head(&self.bucket, &file.key, &options).await {
+            Ok(head) => Ok(Some(head)),
+            Err(error) if error.status().is_some_and(|status| status < 500 && status != 429) => Err(error.to_string()),
+            Err(_) => Ok(None),
+        }
     }
 
     /// What the context has seen is replaced. If somebody, an earlier run on the other side of a partition say, wrote
@@ -157,15 +169,16 @@ impl Importer {
         file: &File,
         bytes: &Bytes,
         hash: &str,
-        mut context: Context,
+        mut context: Option<Context>,
         end: Instant,
     ) -> Result<Outcome, String> {
         let content_type = mime_guess::from_path(&file.path).first_or_octet_stream().to_string();
         loop {
-            let put = Put::new(bytes.clone())
-                .content_type(&content_type)
-                .meta(tree::HASH, hash)
-                .context(&context);
+            let put = Put {
+                context,
+                ..Put::new(bytes.clone())
+            };
+            let put = put.content_type(&content_type).meta(tree::HASH, hash);
             let written = self
                 .client
                 .put(&self.bucket, &file.key, put, &until(end, &self.options))
@@ -192,15 +205,14 @@ impl Importer {
                     output::key(&file.key)
                 ));
             }
-            context = read.context().clone();
+            context = Some(read.context().clone());
             tokio::time::sleep(PAUSE).await;
         }
     }
 
     fn refused(&self, file: &File, error: &Error) -> String {
         if error.status() == Some(413) {
-            let told = |name| error.problem().and_then(|problem| problem.number(name));
-            let limit = told("limit").or_else(|| told("max_value_bytes"));
+            let limit = error.problem().and_then(|problem| problem.number("limit"));
             self.limit.fetch_min(limit.unwrap_or(u64::MAX), Ordering::Relaxed);
             return too_large(file.size, limit);
         }
@@ -213,6 +225,12 @@ impl Importer {
             _ => error.to_string(),
         }
     }
+}
+
+/// Whether the key holds this content already, and nothing else.
+fn holds(head: &Head, size: usize, hash: &str) -> bool {
+    let same_size = head.length.is_none_or(|length| length == size as u64);
+    head.siblings == 1 && same_size && head.meta.get(tree::HASH).is_some_and(|stored| stored == hash)
 }
 
 fn too_large(size: u64, limit: Option<u64>) -> String {

@@ -14,7 +14,7 @@ pub(crate) struct List {
     /// The bucket
     bucket: String,
     /// Only keys that begin so
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     prefix: OsString,
     /// Where to go on: the `next` of the page before
     #[arg(long, value_name = "TOKEN")]

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use failure::Failure;
 
-/// The commands that talk to a running cluster.
+// The commands that talk to a running cluster. (No doc comment: clap would show it in place of the program's own.)
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
     /// Read a key, to stdout or a file
@@ -38,11 +38,9 @@ pub(crate) enum Command {
     Status(status::Status),
     /// Show the ring, or where one key lives
     Ring(ring::Ring),
-    /// Put load on a cluster and measure latencies
+    // What these tell of themselves is longer, and stands with them.
     Bench(bench::Bench),
-    /// Store a directory tree, one key a file
     Import(import::Import),
-    /// Write a bucket's keys to a directory tree, one file a key
     Export(export::Export),
 }
 

@@ -53,18 +53,17 @@ pub(crate) fn until(end: Instant, options: &Options) -> Options {
     }
 }
 
-/// Fails at once where the cluster or the bucket's name is wrong from the start, instead of file by file.
+/// Fails at once where nobody answers, or the bucket's name is wrong, instead of file by file. That the bucket cannot
+/// be listed just now is no such failure: its keys may be read and written all the same.
 pub(crate) async fn check(client: &Client, bucket: &str) -> Result<(), Failure> {
-    client
-        .list(
-            bucket,
-            &Page {
-                limit: Some(1),
-                ..Page::default()
-            },
-        )
-        .await?;
-    Ok(())
+    let first = Page {
+        limit: Some(1),
+        ..Page::default()
+    };
+    match client.list(bucket, &first).await {
+        Err(error) if error.status().is_none_or(|status| status < 500 && status != 429) => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -32,13 +32,12 @@ use super::{
     target::{AllOptions, Target},
 };
 
-/// Puts load on a cluster and measures latencies.
+/// Put load on a cluster and measure latencies
 ///
 /// Without --rate the loop is closed: each of --clients sends its next request when the last is answered. With --rate
 /// it is open: requests are due at that rate, whatever the answers do; --clients bounds how many are under way, and
 /// latencies count from when a request was due.
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
 pub(crate) struct Bench {
     /// The bucket to work in
     #[arg(long, default_value = "bench")]

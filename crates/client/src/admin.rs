@@ -150,4 +150,7 @@ pub struct Bucket {
     /// How long a value lives, such as `24h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
+    /// How many concurrent values a key may hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_siblings: Option<u32>,
 }

@@ -131,6 +131,7 @@ impl Client {
         let call = Call {
             timeout: options.timeout,
             deadline: options.deadline,
+            attempts: options.attempts,
             ..call(operation, method, path)
         };
         self.transport.call(call).await
@@ -221,6 +222,7 @@ impl Client {
             body,
             timeout: options.timeout,
             deadline: options.deadline,
+            attempts: options.attempts,
             ..call(operation, method, path)
         };
         self.transport.call(call).await?.written()
@@ -264,6 +266,7 @@ impl Client {
             headers: HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))]),
             body: body.into(),
             deadline: options.deadline,
+            attempts: options.attempts,
             ..call("batch".to_owned(), Method::POST, "/v1/batch".to_owned())
         };
         let reply = self.transport.call(call).await?.expect_success()?;
@@ -433,6 +436,7 @@ fn call(operation: String, method: Method, path: String) -> Call {
         body: Bytes::new(),
         timeout: None,
         deadline: None,
+        attempts: None,
     }
 }
 

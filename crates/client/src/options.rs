@@ -141,6 +141,8 @@ pub struct Options {
     pub durability: Option<Durability>,
     /// The time limit for all attempts together; the client's own if left out.
     pub deadline: Option<Duration>,
+    /// How often it is sent at most; the client's own limit if left out.
+    pub attempts: Option<u32>,
     /// Whether a write whose outcome is unknown is sent again.
     pub on_unknown: OnUnknown,
 }

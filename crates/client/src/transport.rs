@@ -52,6 +52,8 @@ pub(crate) struct Call {
     pub(crate) timeout: Option<Duration>,
     /// The time for all attempts, if it is not the client's.
     pub(crate) deadline: Option<Duration>,
+    /// How often to try at most, if it is not the client's.
+    pub(crate) attempts: Option<u32>,
 }
 
 /// The answer of the last attempt, whatever its status.
@@ -116,7 +118,7 @@ impl Transport {
             if outcome.is_some() && may_have_written(&attempt) {
                 outcome = Some(Outcome::Unknown);
             }
-            let done = attempts >= self.patience.attempts || !call.may_be_sent_again(outcome);
+            let done = attempts >= call.attempts.unwrap_or(self.patience.attempts) || !call.may_be_sent_again(outcome);
             let pause = match &attempt {
                 Ok(reply) if !is_transient(reply.status) => Duration::MAX,
                 Ok(reply) => self.pause(round).max(retry_after(&reply.headers)),

@@ -6,6 +6,7 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 mod error;
+pub mod fjall;
 pub mod memory;
 pub mod sled;
 

@@ -1,0 +1,703 @@
+//! The engine over fjall 3.1, a log-structured merge tree: a keyspace a space, one journal, so that a batch is atomic over all spaces.
+//!
+//! What fjall 3.1.13 and lsm-tree 3.1.10 do, from their source, and what follows for this file:
+//! - A commit hands the whole batch to the operating system (`PersistMode::Buffer`): kill -9 loses nothing, power loss what no sync
+//!   has covered. `persist(SyncData)` is an `fdatasync` of the journal, but under the lock that a commit needs: the node's thread would
+//!   wait for the disk. So [`Syncer::sync`] calls `fdatasync` on a handle of its own of the newest journal.
+//! - A full journal is synced before the next is begun, and the directory after; tables, manifests and their directories are synced
+//!   before they replace anything; the journal is synced before a memtable of it becomes a table.
+//! - The journal's recovery trusts and drops too much: `fjall/journal.rs` reads the journals first.
+//! - Opening deletes a keyspace whose manifest is missing, and makes a new database where the version file is missing: both are
+//!   refused here. A database is made beside its place and moved there whole, since half of one cannot be opened.
+//! - A commit waits for slow workers in steps of 100 ms, and for ever where a worker has died: [`FjallEngine::apply`] waits before,
+//!   in small steps, and looks after the worker. With a second worker one of them spins while the other compacts, so there is one.
+//! - A failed write, flush or compaction poisons the database. Room is therefore checked before a batch; see [`FjallOptions`].
+//! - Keys must not be empty: keys of zeros only are stored one zero longer, which keeps the order.
+//! - What is set for a keyspace when it is made is kept on disk and counts from then on.
+
+mod journal;
+
+use std::borrow::Cow;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fjall::compaction::Leveled;
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions, LsmError, OwnedWriteBatch, PersistMode};
+
+use super::{Batch, Engine, EngineError, EngineSize, Operation, Space, Syncer, Visit};
+use crate::directory::{free_bytes, sync_directory};
+
+/// fjall's own keyspace, and ours.
+const KEYSPACES: usize = 1 + Space::ALL.len();
+
+/// Sealed journals are emptied into tables when together they are larger; recovery reads so much, and the one that is written to.
+const JOURNALS_BYTES: u64 = 64 << 20;
+
+/// The size of a table: the unit of a compaction, and of what it needs twice for a while.
+const TABLE_BYTES: u64 = 16 << 20;
+
+/// How many files are kept open.
+const OPEN_FILES: usize = 256;
+
+/// Batches wait while so many memtables of a space are waiting to be written.
+const SEALED_MEMTABLES: usize = 2;
+
+/// Batches wait while a space has so many tables that overlap, each of which a read may have to look at.
+const OVERLAPPING_TABLES: usize = 16;
+
+/// Free space is asked for again after so many bytes.
+const ROOM_CHECK_BYTES: u64 = 1 << 20;
+
+/// How long to wait for an engine that was dropped to let go of its files.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How to open the engine.
+#[derive(Clone, Copy, Debug)]
+pub struct FjallOptions {
+    /// The bound of the cache of blocks, in bytes (default 128 MiB).
+    pub cache_bytes: u64,
+    /// How much is gathered in memory before it becomes a table, in bytes (default 16 MiB; a quarter of it for all but objects).
+    /// Counts when the database is made. Up to four times as much is in memory while the disk is slow.
+    pub memtable_bytes: u64,
+    /// Batches are refused as [`EngineError::Full`] while the disk has less free space than this (default 256 MiB): a compaction
+    /// that fails poisons the database, and opening it begins with one.
+    pub reserve_bytes: u64,
+}
+
+impl Default for FjallOptions {
+    fn default() -> FjallOptions {
+        FjallOptions {
+            cache_bytes: 128 << 20,
+            memtable_bytes: 16 << 20,
+            reserve_bytes: 256 << 20,
+        }
+    }
+}
+
+impl FjallOptions {
+    fn memtable_bytes(self, space: Space) -> u64 {
+        match space {
+            Space::Object => self.memtable_bytes,
+            Space::Index | Space::Log | Space::Hint | Space::Meta => self.memtable_bytes / 4,
+        }
+    }
+
+    fn keyspace(self, space: Space) -> KeyspaceCreateOptions {
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(self.memtable_bytes(space))
+            .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
+    }
+}
+
+/// Records in a fjall database. See the module.
+pub struct FjallEngine {
+    database: Database,
+    keyspaces: [Keyspace; Space::ALL.len()],
+    shared: Arc<Shared>,
+    options: FjallOptions,
+    room_checked_at: u64,
+}
+
+/// What the engine and its syncers know together.
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    /// Bytes of the journal, over all batches of this engine.
+    applied_bytes: AtomicU64,
+    synced_bytes: AtomicU64,
+    failed: AtomicBool,
+}
+
+impl FjallEngine {
+    /// Opens the engine in a directory, which is made if need be.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`] also where another process has it open, [`EngineError::Corrupt`] where its files do not hold together.
+    pub fn open(path: &Path, options: FjallOptions) -> Result<FjallEngine, EngineError> {
+        let doing = "opening the engine";
+        let io = |error: io::Error| EngineError::from_io(doing, &error);
+        if is_empty(path).map_err(io)? {
+            create(path, options)?;
+        }
+        check_files(path)?;
+        wait_for_release(&path.join("lock")).map_err(io)?;
+        journal::repair(path)?;
+        let (database, keyspaces) = open_database(path, options)?;
+        let shared = Shared {
+            path: path.to_owned(),
+            applied_bytes: AtomicU64::new(0),
+            synced_bytes: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+        };
+        Ok(FjallEngine {
+            database,
+            keyspaces,
+            shared: Arc::new(shared),
+            options,
+            room_checked_at: 0,
+        })
+    }
+
+    fn keyspace(&self, space: Space) -> &Keyspace {
+        &self.keyspaces[usize::from(space.tag()) - 1]
+    }
+
+    fn check_room(&mut self, bytes: u64) -> Result<(), EngineError> {
+        let written = self.shared.applied_bytes.load(Ordering::Relaxed) + bytes;
+        if written < self.room_checked_at + ROOM_CHECK_BYTES && self.room_checked_at > 0 {
+            return Ok(());
+        }
+        self.room_for(bytes)?;
+        self.room_checked_at = written;
+        Ok(())
+    }
+
+    fn room_for(&self, bytes: u64) -> Result<(), EngineError> {
+        let free = free_bytes(&self.shared.path);
+        let free = free.map_err(|error| EngineError::from_io("asking for free space", &error))?;
+        // A batch is written to the journal and to a table, and the table once more while its level is compacted.
+        let needed = self.options.reserve_bytes + 3 * bytes;
+        if free >= needed {
+            return Ok(());
+        }
+        let path = self.shared.path.display();
+        Err(EngineError::Full {
+            doing: "a batch",
+            before_writing: true,
+            detail: format!("{free} bytes are free in {path}, {needed} are needed"),
+        })
+    }
+
+    /// Keeps what is not yet synced below what the journal's recovery takes for the tail that power loss may tear.
+    fn bound_unsynced(&self) -> Result<(), EngineError> {
+        let synced = self.shared.synced_bytes.load(Ordering::Relaxed);
+        if self.shared.applied_bytes.load(Ordering::Relaxed) - synced > journal::UNSYNCED_BYTES {
+            FjallSyncer::of(&self.shared).sync()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits while the worker is behind; without end only as long as it lives.
+    fn wait_for_worker(&self) -> Result<(), EngineError> {
+        for space in Space::ALL {
+            let keyspace = self.keyspace(space);
+            // The worker does this, too, but not before the compaction that it is at has ended.
+            if keyspace.tree.active_memtable().size() > 2 * self.options.memtable_bytes(space) {
+                let rotated = keyspace.rotate_memtable();
+                rotated.map_err(|error| self.failure("writing a memtable", &error))?;
+            }
+            while keyspace.sealed_memtable_count() >= SEALED_MEMTABLES
+                || keyspace.l0_table_count() >= OVERLAPPING_TABLES
+            {
+                self.check_alive()?;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_alive(&self) -> Result<(), EngineError> {
+        let alive = self.database.persist(PersistMode::Buffer);
+        alive.map_err(|error| self.failure("writing in the background", &error))
+    }
+
+    fn check_usable(&self) -> Result<(), EngineError> {
+        if self.shared.failed.load(Ordering::Relaxed) {
+            return Err(failed());
+        }
+        Ok(())
+    }
+
+    /// Classifies an error after which the engine has to be reopened. A poisoned database does not say what poisoned it.
+    fn failure(&self, doing: &'static str, error: &fjall::Error) -> EngineError {
+        self.shared.failed.store(true, Ordering::Relaxed);
+        match (error, self.room_for(0)) {
+            (fjall::Error::Poisoned, Err(EngineError::Full { detail, .. })) => EngineError::Full {
+                doing,
+                before_writing: false,
+                detail,
+            },
+            _ => classify(doing, error),
+        }
+    }
+}
+
+impl Engine for FjallEngine {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        match self.keyspace(space).get(&*stored_key(key)) {
+            Ok(value) => Ok(value.map(Bytes::from)),
+            Err(fjall::Error::Storage(LsmError::ChecksumMismatch { .. })) => Err(EngineError::Damaged {
+                space,
+                key: Bytes::copy_from_slice(key),
+                detail: "the checksum of its block is wrong".to_owned(),
+            }),
+            Err(error) => Err(classify("reading a record", &error)),
+        }
+    }
+
+    fn scan(&self, space: Space, from: &[u8], until: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        if until.is_some_and(|until| until <= from) {
+            return Ok(());
+        }
+        let from = stored_key(from);
+        let until = until.map(stored_key);
+        let range = (
+            Bound::Included(&*from),
+            until.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
+        );
+        for record in self.keyspace(space).range::<&[u8], _>(range) {
+            let (key, value) = record.into_inner().map_err(|error| classify("scanning", &error))?;
+            if visit(given_key(&key), &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, batch: Batch) -> Result<(), EngineError> {
+        batch.check()?;
+        self.check_usable()?;
+        let bytes = journal::length(&batch);
+        self.check_room(bytes)?;
+        self.bound_unsynced()?;
+        self.wait_for_worker()?;
+        let commit = OwnedWriteBatch::with_capacity(self.database.clone(), batch.len());
+        let mut commit = commit.durability(Some(PersistMode::Buffer));
+        for Operation { space, key, value } in batch {
+            let key = match stored_key(&key) {
+                Cow::Borrowed(_) => key,
+                Cow::Owned(longer) => longer.into(),
+            };
+            match value {
+                Some(value) => commit.insert(self.keyspace(space), key, value),
+                None => commit.remove(self.keyspace(space), key),
+            }
+        }
+        commit
+            .commit()
+            .map_err(|error| self.failure("writing a batch", &error))?;
+        self.shared.applied_bytes.fetch_add(bytes, Ordering::Release);
+        Ok(())
+    }
+
+    fn room(&self) -> Result<(), EngineError> {
+        self.check_usable()?;
+        self.room_for(0)
+    }
+
+    fn syncer(&self) -> Box<dyn Syncer> {
+        Box::new(FjallSyncer::of(&self.shared))
+    }
+
+    fn size(&self) -> EngineSize {
+        let tables = self.keyspaces.iter().map(|keyspace| keyspace.disk_space()).sum::<u64>();
+        EngineSize {
+            disk_bytes: tables + journal::disk_bytes(&self.shared.path).unwrap_or(0),
+            cache_limit_bytes: self.options.cache_bytes,
+        }
+    }
+}
+
+/// Keeps the newest journal open, so that an error of writing it back is reported here and to nobody else.
+#[derive(Debug)]
+struct FjallSyncer {
+    shared: Arc<Shared>,
+    journal: Option<(u64, File)>,
+}
+
+impl FjallSyncer {
+    fn of(shared: &Arc<Shared>) -> FjallSyncer {
+        FjallSyncer {
+            shared: shared.clone(),
+            journal: None,
+        }
+    }
+
+    fn newest_journal(&mut self) -> io::Result<&File> {
+        let opened = match (journal::newest(&self.shared.path)?, self.journal.take()) {
+            (Some((number, _)), Some((open, file))) if number == open => (number, file),
+            (Some((number, path)), _) => (number, File::open(path)?),
+            (None, _) => return Err(io::ErrorKind::NotFound.into()),
+        };
+        Ok(&self.journal.insert(opened).1)
+    }
+}
+
+impl Syncer for FjallSyncer {
+    fn sync(&mut self) -> Result<(), EngineError> {
+        if self.shared.failed.load(Ordering::Relaxed) {
+            return Err(failed());
+        }
+        let applied = self.shared.applied_bytes.load(Ordering::Acquire);
+        match self.newest_journal().and_then(File::sync_data) {
+            Ok(()) => {
+                self.shared.synced_bytes.fetch_max(applied, Ordering::Release);
+                Ok(())
+            }
+            // After a failed fdatasync the kernel may have dropped the dirty pages: trying again would succeed and lie.
+            Err(error) => {
+                self.shared.failed.store(true, Ordering::Relaxed);
+                Err(EngineError::from_io("fdatasync", &error))
+            }
+        }
+    }
+}
+
+fn failed() -> EngineError {
+    EngineError::Failed {
+        detail: "see the log for it".to_owned(),
+    }
+}
+
+fn classify(doing: &'static str, error: &fjall::Error) -> EngineError {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error))
+            if error.kind() != io::ErrorKind::UnexpectedEof =>
+        {
+            EngineError::from_io(doing, error)
+        }
+        fjall::Error::Locked => EngineError::Io {
+            doing,
+            kind: io::ErrorKind::ResourceBusy,
+            detail: "another process has it open".to_owned(),
+        },
+        fjall::Error::Poisoned => failed(),
+        other => EngineError::Corrupt {
+            detail: format!("{doing}: {other}"),
+        },
+    }
+}
+
+/// What fjall keeps a key as: never empty, and in the same order. Keys of zeros only come before all others, and stay there.
+fn stored_key(key: &[u8]) -> Cow<'_, [u8]> {
+    if key.iter().all(|byte| *byte == 0) {
+        Cow::Owned(vec![0; key.len() + 1])
+    } else {
+        Cow::Borrowed(key)
+    }
+}
+
+fn given_key(stored: &[u8]) -> &[u8] {
+    match stored {
+        [0, rest @ ..] if rest.iter().all(|byte| *byte == 0) => rest,
+        other => other,
+    }
+}
+
+fn open_database(
+    path: &Path,
+    options: FjallOptions,
+) -> Result<(Database, [Keyspace; Space::ALL.len()]), EngineError> {
+    let open = || {
+        let database = Database::builder(path)
+            .cache_size(options.cache_bytes)
+            .worker_threads(1)
+            .max_cached_files(Some(OPEN_FILES))
+            .max_journaling_size(JOURNALS_BYTES)
+            .open()?;
+        let keyspace = |space: Space| database.keyspace(space.name(), || options.keyspace(space));
+        let [object, index, log, hint, meta] = Space::ALL.map(keyspace);
+        Ok((database, [object?, index?, log?, hint?, meta?]))
+    };
+    catch_unwind(AssertUnwindSafe(open))
+        .map_err(|_| EngineError::Corrupt {
+            detail: "fjall stopped while it recovered".to_owned(),
+        })?
+        .map_err(|error| classify("opening the engine", &error))
+}
+
+/// Makes a database with all its keyspaces under another name, which a crash may leave there, and gives it its own when it is durable.
+fn create(path: &Path, options: FjallOptions) -> Result<(), EngineError> {
+    let unfinished = path.with_extension("unfinished");
+    let made = (|| {
+        match fs::remove_dir_all(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir_all(&unfinished),
+        }
+    })();
+    made.map_err(|error| EngineError::from_io("making the engine", &error))?;
+    drop(open_database(&unfinished, options)?);
+    let moved = (|| {
+        sync_directory(&unfinished.join("keyspaces"))?;
+        sync_directory(&unfinished)?;
+        fs::rename(&unfinished, path)?;
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+            _ => Ok(()),
+        }
+    })();
+    moved.map_err(|error| EngineError::from_io("making the engine", &error))
+}
+
+fn is_empty(path: &Path) -> io::Result<bool> {
+    match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        entries => Ok(entries?.next().is_none()),
+    }
+}
+
+/// Refuses what fjall would replace by something empty.
+fn check_files(path: &Path) -> Result<(), EngineError> {
+    let keyspaces = (0..KEYSPACES).map(|number| path.join("keyspaces").join(number.to_string()).join("current"));
+    for needed in keyspaces.chain([path.join("version"), path.join("lock")]) {
+        if !needed.is_file() {
+            return Err(EngineError::Corrupt {
+                detail: format!("there is no {}", needed.display()),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Waits until nobody has the database open: a dropped engine's worker may still be at its last task.
+fn wait_for_release(lock: &Path) -> io::Result<()> {
+    let file = File::open(lock)?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return file.unlock(),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < RELEASE_TIMEOUT => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{Read, Seek, SeekFrom, Write};
+
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::engine::conformance::{Place, conformance};
+
+    struct Directory(TempDir);
+
+    impl Directory {
+        fn engine(&self) -> PathBuf {
+            self.0.path().join("engine")
+        }
+
+        fn try_open(&self) -> Result<FjallEngine, EngineError> {
+            let options = FjallOptions {
+                cache_bytes: 8 << 20,
+                // So little that tables are written and compacted in every history.
+                memtable_bytes: 256 << 10,
+                reserve_bytes: 0,
+            };
+            FjallEngine::open(&self.engine(), options)
+        }
+
+        /// The journal that is written to, as it is on the disk.
+        fn newest_journal(&self) -> PathBuf {
+            journal::newest(&self.engine()).unwrap().unwrap().1
+        }
+    }
+
+    impl Place for Directory {
+        type Opened = FjallEngine;
+
+        fn empty() -> Directory {
+            Directory(tempfile::tempdir().unwrap())
+        }
+
+        fn open(&self) -> FjallEngine {
+            self.try_open().unwrap()
+        }
+    }
+
+    conformance!(suite, Directory);
+
+    fn apply(engine: &mut FjallEngine, number: u32, bytes: usize) {
+        let mut batch = Batch::new();
+        batch.put(Space::Log, number.to_be_bytes().to_vec(), vec![number as u8; bytes]);
+        batch.put(Space::Meta, &b"last"[..], number.to_be_bytes().to_vec());
+        engine.apply(batch).unwrap();
+    }
+
+    fn last(engine: &FjallEngine) -> Option<u32> {
+        let last = engine.get(Space::Meta, b"last").unwrap();
+        last.map(|bytes| u32::from_be_bytes(bytes[..].try_into().unwrap()))
+    }
+
+    /// Where in a journal the n-th batch ends.
+    fn batch_ends(path: &Path) -> Vec<usize> {
+        let bytes = fs::read(path).unwrap();
+        let windows = bytes.windows(4).enumerate();
+        windows
+            .filter_map(|(at, window)| (window == b"FJL\x03").then_some(at + 4))
+            .collect()
+    }
+
+    fn overwrite(path: &Path, at: usize, bytes: &[u8]) {
+        let mut file = File::options().write(true).open(path).unwrap();
+        file.seek(SeekFrom::Start(at as u64)).unwrap();
+        file.write_all(bytes).unwrap();
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_to_whole_batches() {
+        // Where the journal loses how many bytes behind the second of three batches: all of the third, its head, its middle, its end.
+        for (from, lost) in [(0, 20_000), (0, 1), (5000, 4096), (10_000, 10_000)] {
+            let place = Directory::empty();
+            let mut engine = place.open();
+            (1..=3).for_each(|number| apply(&mut engine, number, 10_000));
+            drop(engine);
+            let journal = place.newest_journal();
+            overwrite(&journal, batch_ends(&journal)[1] + from, &vec![0; lost]);
+            let mut engine = place.open();
+            assert_eq!(last(&engine), Some(2), "{lost} bytes lost at {from}");
+            assert_eq!(engine.get(Space::Log, &3_u32.to_be_bytes()), Ok(None));
+            apply(&mut engine, 4, 100);
+            drop(engine);
+            assert_eq!(last(&place.open()), Some(4));
+        }
+    }
+
+    #[test]
+    fn damage_in_front_of_what_was_synced_is_an_error() {
+        let place = Directory::empty();
+        let mut engine = FjallEngine::open(&place.engine(), FjallOptions::default()).unwrap();
+        (1..=12).for_each(|number| apply(&mut engine, number, 1 << 20));
+        drop(engine);
+        let journal = place.newest_journal();
+        for damage in [b"\0", b"\x02"] {
+            overwrite(&journal, batch_ends(&journal)[1], damage);
+            let error = place.try_open().err().unwrap();
+            assert!(matches!(error, EngineError::Corrupt { .. }), "{error}");
+        }
+        overwrite(&journal, batch_ends(&journal)[1], b"\x01");
+        assert_eq!(last(&place.open()), Some(12));
+    }
+
+    #[test]
+    fn damage_in_a_sealed_journal_is_an_error() {
+        let place = Directory::empty();
+        let mut engine = place.open();
+        apply(&mut engine, 1, 10_000);
+        drop(engine);
+        let sealed = place.newest_journal();
+        let next = sealed.with_file_name("7.jnl");
+        fs::copy(&sealed, &next).unwrap();
+        overwrite(&sealed, 5000, b"x");
+        let error = place.try_open().err().unwrap();
+        assert!(matches!(error, EngineError::Corrupt { .. }), "{error}");
+    }
+
+    #[test]
+    fn files_that_are_missing_are_an_error() {
+        for missing in ["version", "keyspaces/0/current", "keyspaces/3/current"] {
+            let place = Directory::empty();
+            let mut engine = place.open();
+            apply(&mut engine, 1, 10);
+            drop(engine);
+            fs::remove_file(place.engine().join(missing)).unwrap();
+            let error = place.try_open().err().unwrap();
+            assert!(matches!(error, EngineError::Corrupt { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_table_is_damage_and_not_absence() {
+        let place = Directory::empty();
+        let mut engine = place.open();
+        for number in 0..200 {
+            apply(&mut engine, number, 4000);
+        }
+        for space in Space::ALL {
+            engine.keyspace(space).rotate_memtable_and_wait().unwrap();
+        }
+        drop(engine);
+        let tables = fs::read_dir(place.engine().join("keyspaces/3/tables")).unwrap();
+        for table in tables {
+            let path = table.unwrap().path();
+            let mut byte = [0];
+            let mut file = File::open(&path).unwrap();
+            file.seek(SeekFrom::Start(1000)).unwrap();
+            file.read_exact(&mut byte).unwrap();
+            overwrite(&path, 1000, &[byte[0] ^ 1]);
+        }
+        let engine = place.open();
+        let read = (0..200_u32).map(|number| engine.get(Space::Log, &number.to_be_bytes()));
+        let read = read.collect::<Vec<_>>();
+        assert!(read.iter().any(|value| matches!(value, Err(EngineError::Damaged { .. }))));
+        assert!(!read.contains(&Ok(None)));
+    }
+
+    #[test]
+    fn a_database_that_was_not_finished_is_made_again() {
+        let place = Directory::empty();
+        let unfinished = place.engine().with_extension("unfinished");
+        fs::create_dir_all(&unfinished).unwrap();
+        fs::write(unfinished.join("0.jnl"), b"half").unwrap();
+        let mut engine = place.open();
+        apply(&mut engine, 1, 10);
+        assert!(!unfinished.exists());
+    }
+
+    #[test]
+    fn a_sync_finds_the_journal_that_is_written_to() {
+        let place = Directory::empty();
+        let mut engine = FjallEngine::open(&place.engine(), FjallOptions::default()).unwrap();
+        let mut syncer = FjallSyncer::of(&engine.shared);
+        for number in 0..120 {
+            apply(&mut engine, number, 1 << 20);
+            syncer.sync().unwrap();
+            let (open, _) = syncer.journal.as_ref().unwrap();
+            assert!(*open >= journal::newest(&place.engine()).unwrap().unwrap().0 || engine.database.journal_count() > 1);
+        }
+        assert!(syncer.journal.as_ref().unwrap().0 > 0, "the journal never became full");
+        drop(engine);
+        assert_eq!(last(&place.open()), Some(119));
+    }
+
+    #[test]
+    fn a_disk_without_room_refuses_batches_and_serves_on() {
+        let place = Directory::empty();
+        let options = FjallOptions {
+            reserve_bytes: u64::MAX / 8,
+            ..FjallOptions::default()
+        };
+        let mut engine = FjallEngine::open(&place.engine(), options).unwrap();
+        let mut batch = Batch::new();
+        batch.put(Space::Meta, &b"k"[..], &b"v"[..]);
+        for error in [engine.room().unwrap_err(), engine.apply(batch).unwrap_err()] {
+            assert!(error.usable(), "{error}");
+        }
+        assert_eq!(engine.get(Space::Meta, b"k"), Ok(None));
+        engine.syncer().sync().unwrap();
+    }
+
+    #[test]
+    fn a_second_opening_is_refused() {
+        let place = Directory::empty();
+        let _engine = place.open();
+        let error = place.try_open().err().unwrap();
+        assert!(matches!(error, EngineError::Io { .. }), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn prop_stored_keys_keep_the_order(
+            one in prop::collection::vec(0..3_u8, 0..5),
+            other in prop::collection::vec(0..3_u8, 0..5),
+        ) {
+            let stored = stored_key(&one);
+            prop_assert_eq!(given_key(&stored), &one[..]);
+            prop_assert!(!stored.is_empty());
+            prop_assert_eq!(stored.cmp(&stored_key(&other)), one.cmp(&other));
+        }
+    }
+}
