@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::support::{BINARY, Cluster};
+use crate::support::{BINARY, Cluster, run};
 
 /// The nodes of the tour, as `scripts/cluster up` starts them.
 const NODES: usize = 3;
@@ -48,43 +48,105 @@ fn every_relative_link_leads_somewhere() {
 }
 
 #[test]
-fn every_file_metric_and_option_that_the_documents_name_is_there() {
-    let code = ["bin", "crates", "scripts", "tests", "xtask"]
-        .map(|folder| source(root().join(folder)))
-        .concat();
-    // `annulus_http_connections` in one file is `annulus_{name}` and "http_connections" in another.
-    let metric = |name: &str| code.contains(&format!("\"{name}\"")) || code.contains(&format!("\"annulus_{name}\""));
+fn what_the_documents_name_is_there() {
+    let cluster = Cluster::start(1);
+    let (metrics, options) = (metrics(&cluster), options(&COMMANDS));
     for (path, text) in documents() {
+        let mut missing = BTreeSet::new();
         for word in code_words(&text) {
-            let (place, bare) = (path.display(), word.trim_end_matches(['/', '.']));
-            if let Some(name) = word.strip_prefix("annulus_") {
-                let plain = name.split('{').next().unwrap_or(name);
-                let member = plain.strip_prefix("members_").is_some_and(|state| metric(state));
-                assert!(metric(plain) || member, "{place}: there is no metric {word}");
-            } else if let Some(option) = word.strip_prefix("--") {
-                let named = option.split('=').next().unwrap_or(option).replace('-', "_");
-                let known = code.contains(&format!("{named}:")) || code.contains(&format!("--{option}"));
-                assert!(known || CARGO.contains(&word), "{place}: there is no option {word}");
-            } else if ["bin/", "crates/", "docs/", "scripts/", "tests/", "xtask/", "fuzz/"]
-                .iter()
-                .any(|at| word.starts_with(at))
-            {
-                let there = root().join(bare).exists() || bare.contains(['*', '{', '<']) || bare.contains("NAME");
-                assert!(there, "{place}: there is no {word}");
+            let known = match word.split_at_checked(2) {
+                Some(("an", _)) if word.starts_with("annulus_") => metrics.contains(word),
+                Some(("--", _)) => options.contains(word) || word == "--help",
+                Some(("/v", _)) if !word.contains(ANYTHING) => is_route(&cluster, word),
+                _ if FOLDERS.iter().any(|folder| word.starts_with(folder)) => {
+                    word.contains("NAME") || root().join(word).exists()
+                }
+                _ => true,
+            };
+            if !known {
+                missing.insert(word);
             }
         }
+        assert!(
+            missing.is_empty(),
+            "{} names what is not there: {missing:?}",
+            path.display()
+        );
     }
 }
 
-/// Options of cargo, git and the shell that the documents show.
-const CARGO: [&str; 6] = [
-    "--workspace",
-    "--all-targets",
-    "--release",
-    "--test",
-    "--package",
-    "--help",
+#[test]
+fn the_documents_name_all_there_is() {
+    let cluster = Cluster::start(1);
+    let operations = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let named: BTreeSet<&str> = code_words(&operations).into_iter().collect();
+    let lacks = |there: BTreeSet<String>| {
+        there
+            .into_iter()
+            .filter(|name| !named.contains(name.as_str()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        lacks(metrics(&cluster)),
+        Vec::<String>::new(),
+        "metrics that docs/operations.md does not name"
+    );
+    assert_eq!(
+        lacks(options(&["serve"])),
+        Vec::<String>::new(),
+        "options that docs/operations.md does not name"
+    );
+    let index = fs::read_to_string(root().join("docs/adr/README.md")).unwrap();
+    for adr in files(root().join("docs/adr"), &[".md"]) {
+        let name = adr.file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(
+            name == "README.md" || index.contains(&format!("({name})")),
+            "docs/adr/README.md lacks {name}"
+        );
+    }
+}
+
+/// Words in `code` that begin so are files.
+const FOLDERS: [&str; 8] = [
+    "bin/", "crates/", "docs/", "scripts/", "tests/", "xtask/", "fuzz/", ".ci/",
 ];
+
+/// What the program is asked with; `serve` and `config check` take the same options.
+const COMMANDS: [&str; 10] = [
+    "serve", "get", "put", "delete", "list", "status", "ring", "bench", "import", "export",
+];
+
+fn metrics(cluster: &Cluster) -> BTreeSet<String> {
+    let text = cluster.get(0, "/metrics").text();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    types
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The long options that the help of these commands shows.
+fn options(commands: &[&str]) -> BTreeSet<String> {
+    let help = |command: &&str| String::from_utf8(run(&[command, "--help"]).stdout).unwrap();
+    let text: String = commands.iter().map(help).collect();
+    let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let words = lines
+        .flat_map(|line| line.split([' ', ',']).take(3))
+        .filter(|word| word.starts_with("--") && *word != "--help");
+    words.map(str::to_owned).collect()
+}
+
+/// Whether something is served at a path; `{…}` in it stands for some name.
+fn is_route(cluster: &Cluster, path: &str) -> bool {
+    let path: String = path
+        .split('{')
+        .map(|part| {
+            part.split_once('}')
+                .map_or(part.to_owned(), |(_, rest)| format!("b{rest}"))
+        })
+        .collect();
+    !cluster.get(0, &path).text().contains("no-such-route")
+}
 
 /// A command of the tour, and what the README shows of its output.
 #[derive(Debug)]
@@ -321,12 +383,6 @@ fn documents() -> Vec<(PathBuf, String)> {
         .collect()
 }
 
-fn source(folder: PathBuf) -> String {
-    files(folder, &[".rs", "cluster", "bench", "faults"])
-        .map(|path| fs::read_to_string(path).unwrap_or_default())
-        .collect()
-}
-
 /// The targets of Markdown's links that are not addresses of other places.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let targets = text
@@ -355,14 +411,12 @@ fn headings(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The words in `code`, outside of fenced blocks.
+/// The words in `code`, outside of fenced blocks and of cargo's own command lines.
 fn code_words(text: &str) -> Vec<&str> {
-    let prose = text.split("```").step_by(2);
-    let spans = prose
-        .flat_map(|part| part.lines())
-        .flat_map(|line| line.split('`').skip(1).step_by(2));
-    spans
-        .flat_map(|span| span.split([' ', ',', '`']))
-        .filter(|word| !word.is_empty())
-        .collect()
+    let lines = text.split("```").step_by(2).flat_map(str::lines);
+    let spans = lines.flat_map(|line| line.split('`').skip(1).step_by(2));
+    let words = spans
+        .filter(|span| !span.starts_with("cargo "))
+        .flat_map(|span| span.split([' ', ',']));
+    words.filter(|word| !word.is_empty()).collect()
 }

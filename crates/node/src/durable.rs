@@ -1,7 +1,9 @@
 //! Nothing that waits for the disk is told so before a sync that covers it: one batch and one sync serve all that wait.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use annulus_causality::Instant;
 use annulus_ring::NodeId;
 
 use crate::tasks::TaskId;
@@ -23,6 +25,13 @@ pub(crate) enum Completion {
     PeerDeclare { peer: NodeId, request: u64 },
 }
 
+/// Where writes come in a crowd, a batch gathers for so long before it is applied: fewer, larger batches and syncs.
+const GATHER: Duration = Duration::from_millis(1);
+/// So many completions are crowd enough: the batch waits for no more.
+const CROWD: usize = 32;
+/// Below so many completions a batch, of late, a batch does not wait: a lone writer is never held up.
+const LONE: usize = 3;
+
 /// Completions in the order of the batches that they wait for.
 #[derive(Debug, Default)]
 pub(crate) struct Durable {
@@ -33,6 +42,10 @@ pub(crate) struct Durable {
     last_applied: u64,
     last_synced: u64,
     syncing: bool,
+    /// When the first of what is staged was.
+    since: Option<Instant>,
+    /// Completions a batch of late, smoothed, in eighths.
+    usual: usize,
 }
 
 impl Durable {
@@ -41,9 +54,26 @@ impl Durable {
         self.staged.push(completion);
     }
 
-    /// A sync is under way: what comes meanwhile is staged for the next, so that a batch and a sync go together.
-    pub(crate) fn is_syncing(&self) -> bool {
-        self.syncing
+    /// Whether somebody waits for what is not applied yet.
+    pub(crate) fn has_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// Whether what is staged is to be applied now. A batch and a sync go together, so not while one is under way; and a batch that
+    /// comes in a crowd waits for a moment for the others.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        self.since.get_or_insert(now);
+        !self.syncing && (self.staged.len() >= CROWD || self.gathers_until().is_none_or(|until| until <= now))
+    }
+
+    /// When the staged batch is due at the latest; nothing where nothing is staged, or a sync is under way.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        if self.syncing { None } else { self.gathers_until() }
+    }
+
+    fn gathers_until(&self) -> Option<Instant> {
+        let wait = if self.usual < LONE * 8 { Duration::ZERO } else { GATHER };
+        self.since.map(|since| since + wait)
     }
 
     /// The staged batch was applied under this number; nothing was staged where there is none. Says whether to sync.
@@ -55,6 +85,8 @@ impl Durable {
             );
             self.last_applied = batch;
         }
+        self.since = None;
+        self.usual = self.usual - self.usual / 8 + self.staged.len();
         let waits_for = self.last_applied;
         self.applied
             .extend(self.staged.drain(..).map(|completion| (waits_for, completion)));

@@ -139,7 +139,11 @@ impl<E: Engine> Node<E> {
 
     /// Ends a round: what was staged becomes one batch, and one sync makes it durable for all that wait.
     pub fn finish(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.failed.is_some() || (self.durable.is_syncing() && self.replica.size().staged_bytes < MAX_STAGED_BYTES) {
+        let staged = self.replica.staged_bytes();
+        if self.failed.is_some() || (staged == 0 && !self.durable.has_staged()) {
+            return;
+        }
+        if !self.durable.is_due(now.monotonic) && staged < MAX_STAGED_BYTES {
             return;
         }
         match self.replica.commit() {
@@ -159,6 +163,7 @@ impl<E: Engine> Node<E> {
             self.tasks.next_timer(),
             self.membership.next_deadline(),
             self.handoff.next_deadline(),
+            self.durable.deadline(),
             self.settles_at,
         ];
         deadlines.into_iter().flatten().min()

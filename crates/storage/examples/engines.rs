@@ -112,7 +112,11 @@ fn measure(step: &str, engine: &str, directory: &Path, keys: u64) -> Result<(), 
         "idle" => idle(open(engine, &small)?),
         _ => {
             let engine = open(engine, &small)?;
-            println!("open after {:.2} s, {} MB on disk", begun.elapsed().as_secs_f64(), megabytes(engine.size().disk_bytes));
+            println!(
+                "open after {:.2} s, {} MB on disk",
+                begun.elapsed().as_secs_f64(),
+                megabytes(engine.size().disk_bytes)
+            );
             Ok(())
         }
     }
@@ -165,12 +169,20 @@ fn write(mut engine: Box<dyn Engine>, writes: u64, keys: u64) -> Result<(), Fail
 
 fn read(engine: Box<dyn Engine>, keys: u64) -> Result<(), Failure> {
     // The first pass is cold for the engine's own cache.
-    for (what, from, count) in [("first", 0, keys / 2), ("again", 0, keys / 2), ("absent", 1 << 40, keys / 2)] {
+    for (what, from, count) in [
+        ("first", 0, keys / 2),
+        ("again", 0, keys / 2),
+        ("absent", 1 << 40, keys / 2),
+    ] {
         let mut random = StdRng::seed_from_u64(2);
         let before = Usage::now()?;
         let mut found = 0;
         for _ in 0..count {
-            found += u64::from(engine.get(Space::Object, &object_key(from + random.random_range(0..keys)))?.is_some());
+            found += u64::from(
+                engine
+                    .get(Space::Object, &object_key(from + random.random_range(0..keys)))?
+                    .is_some(),
+            );
         }
         let used = Usage::now()?.since(&before);
         println!(
@@ -235,7 +247,12 @@ struct Usage {
 impl Usage {
     fn now() -> Result<Usage, Failure> {
         let stat = std::fs::read_to_string("/proc/self/stat")?;
-        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>();
+        let fields = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect::<Vec<_>>();
         let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
         Ok(Usage {
             at: std::time::UNIX_EPOCH.elapsed()?,

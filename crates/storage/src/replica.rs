@@ -500,11 +500,16 @@ impl<E: Engine> Replica<E> {
         self.engine.syncer()
     }
 
-    /// How much the replica holds.
+    /// Bytes staged and not committed: what the next batch will be about.
+    pub fn staged_bytes(&self) -> usize {
+        self.staged.bytes() + self.log.bytes()
+    }
+
+    /// How much the replica holds. Asks the file system: not for the data path.
     pub fn size(&self) -> ReplicaSize {
         ReplicaSize {
             engine: self.engine.size(),
-            staged_bytes: self.staged.bytes() + self.log.bytes(),
+            staged_bytes: self.staged_bytes(),
             hint_bytes: self.hints.bytes(),
             partitions: self.clocks.len(),
         }

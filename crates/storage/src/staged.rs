@@ -12,14 +12,18 @@ use crate::record;
 #[derive(Debug, Default)]
 pub(crate) struct Staged {
     spaces: [BTreeMap<Bytes, Option<Bytes>>; Space::ALL.len()],
+    /// Of all keys and values that were put, also of those that a later change replaced: asked for in every round of the node.
+    bytes: usize,
 }
 
 impl Staged {
     pub(crate) fn put(&mut self, space: Space, key: Bytes, frame: Bytes) {
+        self.bytes += key.len() + frame.len();
         self.space_mut(space).insert(key, Some(frame));
     }
 
     pub(crate) fn delete(&mut self, space: Space, key: Bytes) {
+        self.bytes += key.len();
         self.space_mut(space).insert(key, None);
     }
 
@@ -28,14 +32,12 @@ impl Staged {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let records = self.spaces.iter().flatten();
-        records
-            .map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len))
-            .sum()
+        self.bytes
     }
 
     /// Everything as one batch; nothing stays.
     pub(crate) fn take(&mut self) -> Batch {
+        self.bytes = 0;
         let mut batch = Batch::new();
         for space in Space::ALL {
             for (key, value) in std::mem::take(self.space_mut(space)) {

@@ -1,4 +1,4 @@
-//! kill -9 of a process that writes on sled: every batch whose sync was acknowledged is there whole, and no batch is there by half.
+//! kill -9 of a process that writes, on every engine with files: every batch whose sync was acknowledged is there whole, and no batch is there by half.
 //!
 //! The writer is this test binary, started again with an environment variable.
 
@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 use annulus_causality::{Actor, CausalContext, ConflictPolicy, Timestamp, Version};
 use annulus_ring::{Address, Bucket, Key, Partitions};
 use annulus_storage::Replica;
+use annulus_storage::engine::Engine;
+use annulus_storage::engine::fjall::{FjallEngine, FjallOptions};
 use annulus_storage::engine::sled::{SledEngine, SledOptions};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -21,12 +23,41 @@ const ROUND: &str = "ANNULUS_CRASH_TEST_ROUND";
 const KEYS_PER_BATCH: u64 = 7;
 const DIFFERENT_BATCHES: u64 = 40;
 
-fn open(directory: &Path) -> Replica<SledEngine> {
-    let options = SledOptions {
-        cache_bytes: 4 << 20,
-        reserve_bytes: 0,
-    };
-    Replica::open(SledEngine::open(directory, options).unwrap(), Partitions::default()).unwrap()
+trait OnDisk: Engine + Sized {
+    /// The test that writes, in the process that is killed.
+    const WRITER: &str;
+
+    fn open(directory: &Path) -> Self;
+}
+
+impl OnDisk for SledEngine {
+    const WRITER: &str = "writer_on_sled_that_is_killed";
+
+    fn open(directory: &Path) -> SledEngine {
+        let options = SledOptions {
+            cache_bytes: 4 << 20,
+            reserve_bytes: 0,
+        };
+        SledEngine::open(directory, options).unwrap()
+    }
+}
+
+impl OnDisk for FjallEngine {
+    const WRITER: &str = "writer_on_fjall_that_is_killed";
+
+    fn open(directory: &Path) -> FjallEngine {
+        let options = FjallOptions {
+            cache_bytes: 4 << 20,
+            // So little that the writer is killed while tables are written and compacted, too.
+            memtable_bytes: 256 << 10,
+            reserve_bytes: 0,
+        };
+        FjallEngine::open(directory, options).unwrap()
+    }
+}
+
+fn open<E: OnDisk>(directory: &Path) -> Replica<E> {
+    Replica::open(E::open(directory), Partitions::default()).unwrap()
 }
 
 /// The keys of a batch; the keys of batch 41 are those of batch 1, so that batches overwrite each other as wholes.
@@ -38,15 +69,24 @@ fn addresses(batch: u64) -> impl Iterator<Item = Address> {
     })
 }
 
-/// Writes batches until it is killed, and prints the number of each that is synced.
 #[test]
-fn writer_that_is_killed() {
+fn writer_on_sled_that_is_killed() {
+    write_until_killed::<SledEngine>();
+}
+
+#[test]
+fn writer_on_fjall_that_is_killed() {
+    write_until_killed::<FjallEngine>();
+}
+
+/// Writes batches until it is killed, and prints the number of each that is synced. Does nothing where it is not told a directory.
+fn write_until_killed<E: OnDisk>() {
     let (Ok(directory), Ok(round)) = (std::env::var(DIRECTORY), std::env::var(ROUND)) else {
         return;
     };
     let round = round.parse::<u64>().unwrap();
     let mut random = StdRng::seed_from_u64(round);
-    let mut replica = open(Path::new(&directory));
+    let mut replica = open::<E>(Path::new(&directory));
     let mut syncer = replica.syncer();
     loop {
         let number = 1 + last_batch(&replica);
@@ -82,19 +122,28 @@ fn writer_that_is_killed() {
     }
 }
 
-fn last_batch(replica: &Replica<SledEngine>) -> u64 {
+fn last_batch(replica: &Replica<impl Engine>) -> u64 {
     let last = replica.get_meta("last").unwrap();
     last.map_or(0, |bytes| u64::from_be_bytes(bytes[..].try_into().unwrap()))
 }
 
 #[test]
-fn what_was_acknowledged_survives_kill_9_and_no_batch_is_there_by_half() {
+fn what_sled_acknowledged_survives_kill_9_and_no_batch_is_there_by_half() {
+    kill_again_and_again::<SledEngine>();
+}
+
+#[test]
+fn what_fjall_acknowledged_survives_kill_9_and_no_batch_is_there_by_half() {
+    kill_again_and_again::<FjallEngine>();
+}
+
+fn kill_again_and_again<E: OnDisk>() {
     let place = tempfile::tempdir().unwrap();
     let directory = place.path().join("engine");
     let mut random = StdRng::seed_from_u64(9);
     for round in 1..=12_u64 {
-        let acknowledged = run_writer_and_kill_it(&directory, round, random.random_range(1..60));
-        let replica = open(&directory);
+        let acknowledged = run_writer_and_kill_it(E::WRITER, &directory, round, random.random_range(1..60));
+        let replica = open::<E>(&directory);
         let last = last_batch(&replica);
         assert!(
             last >= acknowledged,
@@ -105,9 +154,9 @@ fn what_was_acknowledged_survives_kill_9_and_no_batch_is_there_by_half() {
 }
 
 /// Returns the last batch that the writer said was synced.
-fn run_writer_and_kill_it(directory: &Path, round: u64, after: usize) -> u64 {
+fn run_writer_and_kill_it(test: &str, directory: &Path, round: u64, after: usize) -> u64 {
     let mut writer = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "writer_that_is_killed", "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
         .env(DIRECTORY, directory)
         .env(ROUND, round.to_string())
         .stdout(Stdio::piped())
@@ -128,7 +177,7 @@ fn run_writer_and_kill_it(directory: &Path, round: u64, after: usize) -> u64 {
 }
 
 /// All keys of one batch hold the same batch's value, the last that wrote them; the log has every batch, whole.
-fn check_batches(replica: &Replica<SledEngine>, last: u64) {
+fn check_batches(replica: &Replica<impl Engine>, last: u64) {
     for batch in last.saturating_sub(DIFFERENT_BATCHES - 1).max(1)..=last {
         for address in addresses(batch) {
             let object = replica.read(&address).unwrap();
