@@ -16,7 +16,11 @@ fn keys_are_put_got_listed_and_deleted() {
     assert_eq!((got.status.code(), text(&got.stdout).trim_end()), (Some(0), "value"));
     assert!(text(&annulus(&["list", "b"]).stdout).contains('k'));
     let json = annulus(&["list", "b", "--json"]);
-    assert!(serde_json::from_slice::<serde_json::Value>(&json.stdout).is_ok(), "{}", text(&json.stdout));
+    assert!(
+        serde_json::from_slice::<serde_json::Value>(&json.stdout).is_ok(),
+        "{}",
+        text(&json.stdout)
+    );
     assert!(annulus(&["delete", "b", "k"]).status.success());
     let missing = annulus(&["get", "b", "k"]);
     assert_eq!(missing.status.code(), Some(1));
@@ -30,7 +34,11 @@ fn status_and_ring_show_every_node() {
         let output = run(&[command, "--url", &cluster.urls()]);
         assert!(output.status.success(), "{}", text(&output.stderr));
         for name in ["n1", "n2", "n3"] {
-            assert!(text(&output.stdout).contains(name), "{command}: {}", text(&output.stdout));
+            assert!(
+                text(&output.stdout).contains(name),
+                "{command}: {}",
+                text(&output.stdout)
+            );
         }
     }
     let output = run(&["status", "--json", "--url", &cluster.urls()]);
@@ -40,7 +48,16 @@ fn status_and_ring_show_every_node() {
 #[test]
 fn a_short_bench_counts_what_it_did() {
     let cluster = Cluster::start(1);
-    let output = run(&["bench", "--ops", "200", "--clients", "4", "--json", "--url", &cluster.urls()]);
+    let output = run(&[
+        "bench",
+        "--ops",
+        "200",
+        "--clients",
+        "4",
+        "--json",
+        "--url",
+        &cluster.urls(),
+    ]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report.to_string().contains("200"), "{report}");

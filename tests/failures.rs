@@ -10,10 +10,25 @@ fn a_second_process_on_one_directory_refuses() {
     let data = cluster.flag(0, "--data-dir");
     let ports = free_ports("127.0.0.1", 2);
     let (http, peer) = (format!("127.0.0.1:{}", ports[0]), format!("127.0.0.1:{}", ports[1]));
-    let second = run(&["serve", "--name", "n1", "--data-dir", &data, "--http", &http, "--peer", &peer, "--bootstrap-expect", "1"]);
+    let second = run(&[
+        "serve",
+        "--name",
+        "n1",
+        "--data-dir",
+        &data,
+        "--http",
+        &http,
+        "--peer",
+        &peer,
+        "--bootstrap-expect",
+        "1",
+    ]);
     assert_eq!(second.status.code(), Some(1));
     let text = String::from_utf8_lossy(&second.stderr);
-    assert!(text.contains(&cluster.pid(0).to_string()) && text.contains(&data), "{text}");
+    assert!(
+        text.contains(&cluster.pid(0).to_string()) && text.contains(&data),
+        "{text}"
+    );
     assert_eq!(cluster.get(0, "/ready").status, 200, "the first goes on");
 }
 
@@ -23,7 +38,19 @@ fn a_directory_of_another_node_is_refused() {
     let data = cluster.flag(0, "--data-dir");
     cluster.signal(0, "TERM");
     cluster.await_exit(0);
-    let other = run(&["serve", "--name", "other", "--data-dir", &data, "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0", "--bootstrap-expect", "1"]);
+    let other = run(&[
+        "serve",
+        "--name",
+        "other",
+        "--data-dir",
+        &data,
+        "--http",
+        "127.0.0.1:0",
+        "--peer",
+        "127.0.0.1:0",
+        "--bootstrap-expect",
+        "1",
+    ]);
     assert!(!other.status.success());
     let text = String::from_utf8_lossy(&other.stderr);
     assert!(text.contains("n1") && text.contains("other"), "{text}");
@@ -35,8 +62,17 @@ fn a_port_that_is_taken_is_named() {
     let cluster = Cluster::start(1);
     let directory = cluster.path().join("taken");
     let taken = run(&[
-        "serve", "--name", "x", "--data-dir", directory.to_str().unwrap(),
-        "--http", cluster.http(0), "--peer", "127.0.0.1:0", "--bootstrap-expect", "1",
+        "serve",
+        "--name",
+        "x",
+        "--data-dir",
+        directory.to_str().unwrap(),
+        "--http",
+        cluster.http(0),
+        "--peer",
+        "127.0.0.1:0",
+        "--bootstrap-expect",
+        "1",
     ]);
     assert_eq!(taken.status.code(), Some(1));
     let text = String::from_utf8_lossy(&taken.stderr);
@@ -47,9 +83,26 @@ fn a_port_that_is_taken_is_named() {
 fn a_bad_configuration_is_status_two_and_says_which_option() {
     for (arguments, named) in [
         (vec!["serve", "--name", "a b", "--data-dir", "/nonexistent"], "name"),
-        (vec!["serve", "--name", "n1", "--data-dir", "/nonexistent", "--replicas", "0"], "replicas"),
-        (vec!["serve", "--name", "n1", "--data-dir", "/nonexistent", "--partitions", "3"], "partitions"),
-        (vec!["config", "check", "--config", "/nonexistent/annulus.toml"], "/nonexistent/annulus.toml"),
+        (
+            vec!["serve", "--name", "n1", "--data-dir", "/nonexistent", "--replicas", "0"],
+            "replicas",
+        ),
+        (
+            vec![
+                "serve",
+                "--name",
+                "n1",
+                "--data-dir",
+                "/nonexistent",
+                "--partitions",
+                "3",
+            ],
+            "partitions",
+        ),
+        (
+            vec!["config", "check", "--config", "/nonexistent/annulus.toml"],
+            "/nonexistent/annulus.toml",
+        ),
     ] {
         let output = run(&arguments);
         let text = String::from_utf8_lossy(&output.stderr);
@@ -69,7 +122,10 @@ fn nodes_that_expect_different_clusters_say_so_and_form_none() {
             let log = std::fs::File::create(directory.path().join(format!("{index}.log"))).unwrap();
             Command::new(BINARY)
                 .args(["serve", "--name", &format!("n{index}"), "--bootstrap-expect", expect])
-                .args(["--data-dir", directory.path().join(format!("n{index}")).to_str().unwrap()])
+                .args([
+                    "--data-dir",
+                    directory.path().join(format!("n{index}")).to_str().unwrap(),
+                ])
                 .args(["--http", &address(index), "--peer", &address(2 + index)])
                 .args(["--join", &format!("{},{},127.0.0.1:1", address(2), address(3))])
                 .stdin(Stdio::null())
@@ -86,7 +142,10 @@ fn nodes_that_expect_different_clusters_say_so_and_form_none() {
         let (first, second) = logs();
         first.contains("--bootstrap-expect 3") && second.contains("--bootstrap-expect 2")
     });
-    let ready = crate::support::Connection::open(&address(0)).unwrap().request("GET", "/ready", &[], b"").unwrap();
+    let ready = crate::support::Connection::open(&address(0))
+        .unwrap()
+        .request("GET", "/ready", &[], b"")
+        .unwrap();
     assert_eq!(ready.status, 503);
     for child in &mut children {
         child.kill().unwrap();

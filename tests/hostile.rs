@@ -33,7 +33,13 @@ fn ambiguous_requests_are_refused_and_the_connection_closed() {
         let mut connection = cluster.connect(0);
         connection.send(request).unwrap();
         let response = connection.response("PUT").unwrap();
-        assert_eq!(response.status, 400, "{}: {}", String::from_utf8_lossy(request), response.text());
+        assert_eq!(
+            response.status,
+            400,
+            "{}: {}",
+            String::from_utf8_lossy(request),
+            response.text()
+        );
         assert!(connection.closes());
     }
     assert_eq!(cluster.get(0, "/v1/kv/b/k").status, 404, "nothing was written");
@@ -44,14 +50,37 @@ fn what_is_too_large_is_refused_by_its_own_status() {
     let cluster = Cluster::start_with(1, &["--max-value-bytes", "1KiB"]);
     assert_eq!(cluster.put(0, "/v1/kv/b/k", &[7; 1024]).status, 204);
     assert_eq!(cluster.put(0, "/v1/kv/b/k", &[7; 1025]).status, 413);
-    assert_eq!(cluster.put(0, &format!("/v1/kv/b/{}", "k".repeat(1025)), b"v").status, 400);
-    assert_eq!(cluster.put(0, &format!("/v1/kv/{}/k", "b".repeat(65)), b"v").status, 400);
-    assert_eq!(cluster.request(0, "PUT", "/v1/kv/b/k", &[("x-long", &"x".repeat(200_000))], b"v").status, 431);
-    for parameter in ["w=0", "w=4", "r=x", "colour=red", "timeout=0s", "sloppy=maybe", "durability=paper"] {
+    assert_eq!(
+        cluster.put(0, &format!("/v1/kv/b/{}", "k".repeat(1025)), b"v").status,
+        400
+    );
+    assert_eq!(
+        cluster.put(0, &format!("/v1/kv/{}/k", "b".repeat(65)), b"v").status,
+        400
+    );
+    assert_eq!(
+        cluster
+            .request(0, "PUT", "/v1/kv/b/k", &[("x-long", &"x".repeat(200_000))], b"v")
+            .status,
+        431
+    );
+    for parameter in [
+        "w=0",
+        "w=4",
+        "r=x",
+        "colour=red",
+        "timeout=0s",
+        "sloppy=maybe",
+        "durability=paper",
+    ] {
         let refused = cluster.put(0, &format!("/v1/kv/b/k?{parameter}"), b"v");
         assert_eq!(refused.status, 400, "{parameter}: {}", refused.text());
         assert_eq!(refused.header("content-type"), Some("application/problem+json"));
-        assert!(refused.text().contains(parameter.split('=').next().unwrap()), "{}", refused.text());
+        assert!(
+            refused.text().contains(parameter.split('=').next().unwrap()),
+            "{}",
+            refused.text()
+        );
     }
     assert_eq!(cluster.get(0, "/v1/kv/b/k").body, [7; 1024], "none of it was written");
 }
@@ -60,7 +89,8 @@ fn what_is_too_large_is_refused_by_its_own_status() {
 fn a_request_that_stops_half_way_and_an_idle_connection_are_closed() {
     let cluster = Cluster::start_with(1, &["--request-timeout", "300ms", "--idle-timeout", "600ms"]);
     let mut half = cluster.connect(0);
-    half.send(b"PUT /v1/kv/b/k HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf").unwrap();
+    half.send(b"PUT /v1/kv/b/k HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhalf")
+        .unwrap();
     assert!(half.closes());
     let mut idle = cluster.connect(0);
     assert_eq!(idle.request("GET", "/health", &[], b"").unwrap().status, 200);

@@ -19,7 +19,10 @@ fn grow(root: &Path, files: usize) {
 }
 
 fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
-    let files = walkdir::WalkDir::new(root).into_iter().map(Result::unwrap).filter(|entry| entry.file_type().is_file());
+    let files = walkdir::WalkDir::new(root)
+        .into_iter()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().is_file());
     files
         .map(|entry| {
             let name = entry.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned();
@@ -34,7 +37,16 @@ fn a_tree_survives_the_death_of_two_of_five_nodes_during_its_import() {
     let (source, target) = (cluster.path().join("source"), cluster.path().join("target"));
     grow(&source, 280);
     let mut import = Command::new(BINARY)
-        .args(["import", source.to_str().unwrap(), "--bucket", "tree", "--concurrency", "8", "--url", &cluster.urls()])
+        .args([
+            "import",
+            source.to_str().unwrap(),
+            "--bucket",
+            "tree",
+            "--concurrency",
+            "8",
+            "--url",
+            &cluster.urls(),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -48,7 +60,10 @@ fn a_tree_survives_the_death_of_two_of_five_nodes_during_its_import() {
     eventually("more files", || stored(&cluster, 120));
     cluster.kill(1);
     assert!(import.wait().unwrap().success(), "the import failed");
-    let others = (2..5).map(|node| format!("http://{}", cluster.http(node))).collect::<Vec<_>>().join(",");
+    let others = (2..5)
+        .map(|node| format!("http://{}", cluster.http(node)))
+        .collect::<Vec<_>>()
+        .join(",");
     let export = run(&["export", target.to_str().unwrap(), "--bucket", "tree", "--url", &others]);
     assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
     let (sent, got) = (tree(&source), tree(&target));

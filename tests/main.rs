@@ -10,3 +10,4 @@ mod import;
 mod quorum;
 mod restart;
 mod siblings;
+mod tour;

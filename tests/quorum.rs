@@ -15,7 +15,12 @@ fn what_is_put_at_one_node_is_got_from_all() {
     }
     let listed = cluster.get(2, "/v1/kv/photos").json();
     assert_eq!(listed, serde_json::json!({"keys": ["a/b c.txt"], "next": null}));
-    assert_eq!(cluster.request(1, "DELETE", "/v1/kv/photos/a/b%20c.txt", &[], b"").status, 204);
+    assert_eq!(
+        cluster
+            .request(1, "DELETE", "/v1/kv/photos/a/b%20c.txt", &[], b"")
+            .status,
+        204
+    );
     let gone = cluster.get(0, "/v1/kv/photos/a/b%20c.txt");
     assert_eq!((gone.status, gone.header("annulus-siblings")), (404, Some("0")));
 }
@@ -43,7 +48,11 @@ fn writes_go_on_without_a_node_and_it_catches_up_by_handoff() {
         let read = cluster.get(2, &format!("/v1/kv/b/{key}?r=1"));
         assert_eq!((read.status, read.text()), (200, key.to_string()));
     }
-    assert_eq!(cluster.get(2, "/v1/kv/b/nothing?r=2").status, 503, "nothing is concluded from r owners only");
+    assert_eq!(
+        cluster.get(2, "/v1/kv/b/nothing?r=2").status,
+        503,
+        "nothing is concluded from r owners only"
+    );
 }
 
 #[test]
@@ -51,7 +60,10 @@ fn a_paused_node_is_suspected_taken_over_and_recovers() {
     let cluster = Cluster::start(3);
     cluster.signal(1, "STOP");
     for key in 0..20 {
-        assert_eq!(cluster.put(key % 3 / 2 * 2, &format!("/v1/kv/b/{key}"), b"v").status, 204);
+        assert_eq!(
+            cluster.put(key % 3 / 2 * 2, &format!("/v1/kv/b/{key}"), b"v").status,
+            204
+        );
     }
     let state = |name: &str| {
         let view = cluster.get(0, "/v1/cluster").json();
@@ -73,9 +85,24 @@ fn conditions_guard_writes() {
     assert_eq!(cluster.request(0, "PUT", "/v1/kv/b/k", &absent, b"1").status, 204);
     assert_eq!(cluster.request(1, "PUT", "/v1/kv/b/k", &absent, b"2").status, 412);
     let etag = cluster.get(2, "/v1/kv/b/k").header("etag").unwrap().to_owned();
-    assert_eq!(cluster.request(2, "GET", "/v1/kv/b/k", &[("if-none-match", &etag)], b"").status, 304);
-    assert_eq!(cluster.request(2, "PUT", "/v1/kv/b/k", &[("if-match", &etag)], b"3").status, 204);
-    assert_eq!(cluster.request(0, "DELETE", "/v1/kv/b/k", &[("if-match", &etag)], b"").status, 412);
+    assert_eq!(
+        cluster
+            .request(2, "GET", "/v1/kv/b/k", &[("if-none-match", &etag)], b"")
+            .status,
+        304
+    );
+    assert_eq!(
+        cluster
+            .request(2, "PUT", "/v1/kv/b/k", &[("if-match", &etag)], b"3")
+            .status,
+        204
+    );
+    assert_eq!(
+        cluster
+            .request(0, "DELETE", "/v1/kv/b/k", &[("if-match", &etag)], b"")
+            .status,
+        412
+    );
     assert_eq!(cluster.get(1, "/v1/kv/b/k").body, b"3");
 }
 
@@ -86,13 +113,25 @@ fn buckets_are_known_everywhere_and_guarded() {
     assert!(declared.status < 300, "{}", declared.text());
     for node in 0..3 {
         let bucket = cluster.get(node, "/v1/buckets/sessions").json();
-        assert_eq!((bucket["n"].clone(), bucket["conflicts"].clone()), (2.into(), "lww".into()));
+        assert_eq!(
+            (bucket["n"].clone(), bucket["conflicts"].clone()),
+            (2.into(), "lww".into())
+        );
     }
-    assert_eq!(cluster.put(1, "/v1/kv/sessions/k", b"v").header("annulus-replicas"), Some("2/2"));
+    assert_eq!(
+        cluster.put(1, "/v1/kv/sessions/k", b"v").header("annulus-replicas"),
+        Some("2/2")
+    );
     assert_eq!(cluster.put(2, "/v1/buckets/sessions", br#"{"n":3}"#).status, 409);
-    assert_eq!(cluster.request(1, "DELETE", "/v1/buckets/sessions", &[], b"").status, 409);
+    assert_eq!(
+        cluster.request(1, "DELETE", "/v1/buckets/sessions", &[], b"").status,
+        409
+    );
     assert_eq!(cluster.put(2, "/v1/buckets/sessions", br#"{"n":9}"#).status, 400);
-    assert_eq!(cluster.put(2, "/v1/buckets/sessions", br#"{"colour":"red"}"#).status, 400);
+    assert_eq!(
+        cluster.put(2, "/v1/buckets/sessions", br#"{"colour":"red"}"#).status,
+        400
+    );
     assert_eq!(cluster.request(0, "DELETE", "/v1/kv/sessions/k", &[], b"").status, 204);
     assert!(cluster.request(1, "DELETE", "/v1/buckets/sessions", &[], b"").status < 300);
     assert_eq!(cluster.get(0, "/v1/buckets/sessions").status, 404);

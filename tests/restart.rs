@@ -20,7 +20,12 @@ fn a_clean_stop_keeps_everything_and_says_zero() {
 fn all_nodes_killed_at_once_lose_nothing_that_was_acknowledged() {
     let mut cluster = Cluster::start(3);
     for key in 0..100 {
-        assert_eq!(cluster.put(key % 3, &format!("/v1/kv/b/{key}"), format!("{key}").as_bytes()).status, 204);
+        assert_eq!(
+            cluster
+                .put(key % 3, &format!("/v1/kv/b/{key}"), format!("{key}").as_bytes())
+                .status,
+            204
+        );
     }
     (0..3).for_each(|node| cluster.kill(node));
     (0..3).for_each(|node| cluster.launch(node));
@@ -29,6 +34,11 @@ fn all_nodes_killed_at_once_lose_nothing_that_was_acknowledged() {
         let read = cluster.get((key + 1) % 3, &format!("/v1/kv/b/{key}"));
         assert_eq!((read.status, read.text()), (200, key.to_string()));
     }
+}
+
+/// `ANNULUS_KILLS=1000` makes a soak of it.
+fn kills() -> usize {
+    std::env::var("ANNULUS_KILLS").map_or(6, |kills| kills.parse().expect("ANNULUS_KILLS is a number"))
 }
 
 /// Writers number the values of keys of their own; the last acknowledged number of each key, or a later one, must be there.
@@ -44,10 +54,12 @@ fn no_acknowledged_write_is_lost_when_nodes_are_killed_under_load() {
             std::thread::spawn(move || write_until(writer, &addresses, &acknowledged, &stop))
         })
         .collect();
-    for round in 0..6 {
-        let victim = round % 3;
+    for round in 0..kills() {
+        let victim = (round * 7 + round / 3) % 3;
         let before = acknowledged.lock().unwrap().values().sum::<u64>();
-        crate::support::eventually("progress of the writers", || acknowledged.lock().unwrap().values().sum::<u64>() > before + 40);
+        crate::support::eventually("progress of the writers", || {
+            acknowledged.lock().unwrap().values().sum::<u64>() > before + 40
+        });
         cluster.kill(victim);
         cluster.restart(victim);
     }
@@ -57,8 +69,17 @@ fn no_acknowledged_write_is_lost_when_nodes_are_killed_under_load() {
     assert!(acknowledged.len() > 10);
     for (key, number) in acknowledged.iter() {
         let read = cluster.get(0, &format!("/v1/kv/b/{key}?r=2"));
-        assert!(matches!(read.status, 200 | 300), "{key}: {} {}", read.status, read.text());
-        assert!(numbers(&read).iter().any(|found| found >= number), "{key}: {number} was acknowledged: {}", read.text());
+        assert!(
+            matches!(read.status, 200 | 300),
+            "{key}: {} {}",
+            read.status,
+            read.text()
+        );
+        assert!(
+            numbers(&read).iter().any(|found| found >= number),
+            "{key}: {number} was acknowledged: {}",
+            read.text()
+        );
     }
 }
 
@@ -69,7 +90,15 @@ fn numbers(read: &crate::support::Response) -> Vec<u64> {
     }
     let siblings = read.json()["siblings"].as_array().unwrap().clone();
     let decode = |text: &str| base64::engine::general_purpose::STANDARD.decode(text).unwrap();
-    siblings.iter().map(|sibling| String::from_utf8(decode(sibling["value"].as_str().unwrap())).unwrap().parse().unwrap()).collect()
+    siblings
+        .iter()
+        .map(|sibling| {
+            String::from_utf8(decode(sibling["value"].as_str().unwrap()))
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect()
 }
 
 fn write_until(writer: usize, addresses: &[String], acknowledged: &Mutex<BTreeMap<String, u64>>, stop: &AtomicBool) {

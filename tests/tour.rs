@@ -22,7 +22,7 @@ fn every_line_of_the_tour_does_what_the_readme_shows() {
         let output = tour.take(&step.command);
         if let Err(missing) = matches(&step.shown, &output) {
             panic!(
-                "$ {}\nshows, as the README does not: {missing}\n--- it says\n{output}",
+                "$ {}\ndoes not show what the README does: {missing}\n--- it says\n{output}",
                 step.command
             );
         }
@@ -194,6 +194,7 @@ impl Tour {
             .args(["--noprofile", "--norc"])
             .current_dir(root())
             .env("TMPDIR", cluster.path())
+            .env("no_proxy", "*")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -214,8 +215,8 @@ impl Tour {
             version.starts_with("curl "),
             "the tour takes curl, and there is none here: {version}"
         );
-        // A person sees the progress of a transfer; here it would only be in the way.
-        tour.run("curl() { command curl -sS \"$@\"; }");
+        // A person sees the progress of a transfer, and gives up by hand.
+        tour.run("curl() { command curl --silent --show-error --max-time 60 \"$@\"; }");
         tour
     }
 

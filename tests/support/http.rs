@@ -15,7 +15,10 @@ pub(crate) struct Response {
 impl Response {
     /// The value of a header, its name in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn text(&self) -> String {
@@ -27,7 +30,9 @@ impl Response {
     }
 
     pub(crate) fn token(&self) -> String {
-        self.header("annulus-context").expect("a response about a key has a context").to_owned()
+        self.header("annulus-context")
+            .expect("a response about a key has a context")
+            .to_owned()
     }
 }
 
@@ -42,7 +47,9 @@ impl Connection {
         stream.set_nodelay(true)?;
         // Only so that a test that hangs fails: nothing is asserted of this time.
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Connection { stream: BufReader::new(stream) })
+        Ok(Connection {
+            stream: BufReader::new(stream),
+        })
     }
 
     /// Sends bytes as they are.
@@ -50,9 +57,17 @@ impl Connection {
         self.stream.get_mut().write_all(bytes)
     }
 
-    pub(crate) fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Response> {
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<Response> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
-        headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+        headers
+            .iter()
+            .for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
         if !body.is_empty() || method == "PUT" || method == "POST" {
             head.push_str(&format!("content-length: {}\r\n", body.len()));
         }
@@ -69,10 +84,16 @@ impl Connection {
         let mut headers = Vec::new();
         loop {
             let line = self.line()?;
-            let Some((name, value)) = line.split_once(':') else { break };
+            let Some((name, value)) = line.split_once(':') else {
+                break;
+            };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut response = Response { status, headers, body: Vec::new() };
+        let mut response = Response {
+            status,
+            headers,
+            body: Vec::new(),
+        };
         if method != "HEAD" && status != 204 && status != 304 && status >= 200 {
             response.body = self.body(&response)?;
         }
@@ -93,7 +114,10 @@ impl Connection {
                 }
             }
         }
-        let length = response.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let length = response
+            .header("content-length")
+            .and_then(|length| length.parse().ok())
+            .unwrap_or(0);
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
         Ok(body)

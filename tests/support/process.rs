@@ -57,7 +57,10 @@ impl Cluster {
         let host = format!("127.{}.{}.{number}", 16 + (process >> 8) % 200, process % 256);
         let ports = free_ports(&host, count * 2);
         let join: Vec<String> = ports[..count].iter().map(|port| format!("{host}:{port}")).collect();
-        let mut cluster = Cluster { directory, processes: Vec::new() };
+        let mut cluster = Cluster {
+            directory,
+            processes: Vec::new(),
+        };
         for index in 0..count {
             let (name, http) = (format!("n{}", index + 1), format!("{host}:{}", ports[count + index]));
             let data = cluster.directory.path().join(&name).join("data");
@@ -69,10 +72,18 @@ impl Cluster {
                 ("--join", &join.join(",")),
                 ("--bootstrap-expect", &count.to_string()),
             ];
-            let own = own.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]);
+            let own = own
+                .iter()
+                .flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]);
             let arguments = own.chain(flags.iter().map(|flag| (*flag).to_owned())).collect();
             let log = cluster.directory.path().join(format!("{name}.log"));
-            cluster.processes.push(Process { name, http, arguments, child: None, log });
+            cluster.processes.push(Process {
+                name,
+                http,
+                arguments,
+                child: None,
+                log,
+            });
             cluster.launch(index);
         }
         (0..count).for_each(|index| cluster.await_ready(index));
@@ -106,12 +117,20 @@ impl Cluster {
 
     /// Every node's address, as `--url` takes them.
     pub(crate) fn urls(&self) -> String {
-        self.processes.iter().map(|process| format!("http://{}", process.http)).collect::<Vec<_>>().join(",")
+        self.processes
+            .iter()
+            .map(|process| format!("http://{}", process.http))
+            .collect::<Vec<_>>()
+            .join(",")
     }
 
     pub(crate) fn launch(&mut self, index: usize) {
         let process = &mut self.processes[index];
-        let log = fs::OpenOptions::new().create(true).append(true).open(&process.log).unwrap();
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&process.log)
+            .unwrap();
         let mut command = Command::new(BINARY);
         command.arg("serve").args(&process.arguments).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
@@ -121,7 +140,10 @@ impl Cluster {
     pub(crate) fn await_ready(&self, index: usize) {
         let process = &self.processes[index];
         let start = Instant::now();
-        while !self.try_request(index, "GET", "/ready", &[], b"").is_ok_and(|response| response.status == 200) {
+        while !self
+            .try_request(index, "GET", "/ready", &[], b"")
+            .is_ok_and(|response| response.status == 200)
+        {
             let log = self.log(index);
             assert!(start.elapsed() < HUNG, "{} does not get ready:\n{log}", process.name);
             std::thread::sleep(Duration::from_millis(20));
@@ -138,7 +160,13 @@ impl Cluster {
     /// Sends a signal by its name, as `kill -NAME`.
     pub(crate) fn signal(&self, index: usize, name: &str) {
         let pid = self.pid(index).to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     pub(crate) fn pid(&self, index: usize) -> u32 {
@@ -170,7 +198,14 @@ impl Cluster {
         Connection::open(&self.processes[index].http)?.request(method, path, headers, body)
     }
 
-    pub(crate) fn request(&self, index: usize, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+    pub(crate) fn request(
+        &self,
+        index: usize,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
         let response = self.try_request(index, method, path, headers, body);
         response.unwrap_or_else(|error| panic!("{method} {path} at node {index}: {error}\n{}", self.log(index)))
     }
@@ -186,8 +221,12 @@ impl Cluster {
     /// A metric of a node without labels.
     pub(crate) fn metric(&self, index: usize, name: &str) -> f64 {
         let text = self.get(index, "/metrics").text();
-        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")).map(str::to_owned));
-        line.unwrap_or_else(|| panic!("no metric {name} in:\n{text}")).parse().unwrap()
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name} ")).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("no metric {name} in:\n{text}"))
+            .parse()
+            .unwrap()
     }
 }
 
@@ -199,7 +238,11 @@ impl Drop for Cluster {
                 let _ = child.wait();
             }
             if std::thread::panicking() {
-                eprintln!("--- {}\n{}", process.name, fs::read_to_string(&process.log).unwrap_or_default());
+                eprintln!(
+                    "--- {}\n{}",
+                    process.name,
+                    fs::read_to_string(&process.log).unwrap_or_default()
+                );
             }
         }
     }
@@ -208,10 +251,17 @@ impl Drop for Cluster {
 /// Ports that are free on an address that nobody else uses.
 pub(crate) fn free_ports(host: &str, count: usize) -> Vec<u16> {
     let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind((host, 0)).unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    listeners
+        .iter()
+        .map(|listener| listener.local_addr().unwrap().port())
+        .collect()
 }
 
 /// Runs the binary to its end.
 pub(crate) fn run(arguments: &[&str]) -> std::process::Output {
-    Command::new(BINARY).args(arguments).stdin(Stdio::null()).output().unwrap()
+    Command::new(BINARY)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
