@@ -37,18 +37,28 @@ impl ConfigError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EngineKind {
-    /// On disk
+    /// On disk, as a log-structured merge tree
+    Fjall,
+    /// On disk, as a tree of pages
     Sled,
     /// In memory: everything is gone when the process ends
     Memory,
 }
 
-impl fmt::Display for EngineKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl EngineKind {
+    /// Its name, on the command line and in the data directory.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            EngineKind::Fjall => "fjall",
             EngineKind::Sled => "sled",
             EngineKind::Memory => "memory",
-        })
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -157,7 +167,7 @@ options! {
         #[arg(value_name = "WEIGHT", value_parser = parse_capacity)]
         capacity: Capacity = "1",
         /// What keeps the records
-        engine: EngineKind = "sled",
+        engine: EngineKind = "fjall",
         /// The bound of the engine's cache
         #[arg(value_name = "SIZE")]
         cache_bytes: Size = "128MiB",
@@ -190,7 +200,7 @@ options! {
         max_inflight_bytes: Size = "256MiB",
         /// Refuse writes while the disk has less room than this
         #[arg(value_name = "SIZE")]
-        min_free_bytes: Size = "64MiB",
+        min_free_bytes: Size = "256MiB",
         /// Bytes of hints that are kept for one peer
         #[arg(value_name = "SIZE")]
         hint_bytes_per_peer: Size = "256MiB",

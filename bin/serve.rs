@@ -16,6 +16,7 @@ use annulus_ring::NodeName;
 use annulus_storage::DataDirectory;
 use annulus_storage::directory::DirectoryError;
 use annulus_storage::engine::memory::MemoryEngine;
+use annulus_storage::engine::fjall::{FjallEngine, FjallOptions};
 use annulus_storage::engine::sled::{SledEngine, SledOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -83,6 +84,7 @@ fn serve(config: &Config) -> Result<(), ServeError> {
     local.block_on(&runtime, async {
         let signals = Signals::listen().map_err(system("listening for signals"))?;
         let directory = DataDirectory::open(&config.data_dir, config.name.as_str())?;
+        directory.check_engine(config.engine.as_str())?;
         let http = listen("--http", &config.http).await?;
         let peer = listen("--peer", &config.peer).await?;
         Server::new(config, directory, &http, peer)?.run(http, signals).await
@@ -285,8 +287,17 @@ impl<'a> Server<'a> {
         };
         match self.config.engine {
             EngineKind::Memory => life.run(self.memory.clone(), raised(stopping)).await,
+            EngineKind::Fjall => {
+                let path = self.directory.borrow().engine_path(EngineKind::Fjall.as_str());
+                let options = FjallOptions {
+                    cache_bytes: self.config.cache_bytes.0,
+                    reserve_bytes: self.config.min_free_bytes.0,
+                    ..FjallOptions::default()
+                };
+                life.run(FjallEngine::open(&path, options)?, raised(stopping)).await
+            }
             EngineKind::Sled => {
-                let path = self.directory.borrow().engine_path();
+                let path = self.directory.borrow().engine_path(EngineKind::Sled.as_str());
                 let options = SledOptions {
                     cache_bytes: self.config.cache_bytes.0,
                     reserve_bytes: self.config.min_free_bytes.0,

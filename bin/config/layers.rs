@@ -224,7 +224,7 @@ mod tests {
                 "capacity = 0",
                 "annulus.toml: capacity: a capacity must be from 0.01 to 1000",
             ),
-            ("engine = \"rocks\"", "[possible values: sled, memory]"),
+            ("engine = \"rocks\"", "[possible values: fjall, sled, memory]"),
             ("join = [1]", "annulus.toml: join: a text, a number or a list"),
             ("data-dir = \"a\"\ndata_dir = \"b\"", "set twice"),
             ("[serve]\nname = \"n1\"", "annulus.toml: serve: there is no such option"),

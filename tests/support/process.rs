@@ -106,10 +106,6 @@ impl Cluster {
         arguments[place + 1].clone()
     }
 
-    pub(crate) fn arguments(&self, index: usize) -> &[String] {
-        &self.processes[index].arguments
-    }
-
     /// What a node has logged.
     pub(crate) fn log(&self, index: usize) -> String {
         fs::read_to_string(&self.processes[index].log).unwrap_or_default()

@@ -309,8 +309,8 @@ impl<E: Engine> Node<E> {
         let Stage::Spread { waiting, stored } = &mut work.stage else {
             return self.tasks.keep(id, task, deadline);
         };
-        waiting.remove(&from);
-        *stored += usize::from(is_stored == Stored::Yes);
+        let is_first = waiting.remove(&from);
+        *stored += usize::from(is_first && is_stored == Stored::Yes);
         // All who can be reached have it, so that the next request finds it wherever it goes.
         if !waiting.is_empty() {
             return self.tasks.keep(id, task, deadline);

@@ -54,9 +54,10 @@ impl Durable {
         self.staged.push(completion);
     }
 
-    /// Whether somebody waits for what is not applied yet.
-    pub(crate) fn has_staged(&self) -> bool {
-        !self.staged.is_empty()
+    /// Whether somebody waits for what is not applied yet, or for a sync that nobody has asked for: what is applied while a sync is
+    /// under way is not covered by it.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.staged.is_empty() || (!self.syncing && self.last_synced < self.last_applied)
     }
 
     /// Whether what is staged is to be applied now. A batch and a sync go together, so not while one is under way; and a batch that
@@ -130,6 +131,20 @@ mod tests {
         assert_eq!(durable.on_applied(None), Some(2));
         durable.on_synced(2);
         assert_eq!(durable.next(), Some(Completion::Write(2)));
+    }
+
+    #[test]
+    fn what_was_applied_during_a_sync_is_synced_though_nothing_follows() {
+        let mut durable = Durable::default();
+        durable.after_sync(Completion::Write(1));
+        assert_eq!(durable.on_applied(Some(1)), Some(1));
+        durable.after_sync(Completion::Write(2));
+        assert_eq!(durable.on_applied(Some(2)), None);
+        assert!(!durable.has_work(), "the sync that is under way comes first");
+        durable.on_synced(1);
+        assert!(durable.has_work() && durable.is_due(Instant::ZERO));
+        assert_eq!(durable.on_applied(None), Some(2));
+        assert!(!durable.has_work());
     }
 
     #[test]

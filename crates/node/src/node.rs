@@ -99,7 +99,7 @@ impl<E: Engine> Node<E> {
             cluster,
             buckets: memory.buckets,
             clock: HybridClock::new(),
-            tasks: Tasks::default(),
+            tasks: Tasks::numbered_from(rng.random()),
             durable: Durable::default(),
             recent: RecentForwards::default(),
             latency: Latency::default(),
@@ -140,7 +140,7 @@ impl<E: Engine> Node<E> {
     /// Ends a round: what was staged becomes one batch, and one sync makes it durable for all that wait.
     pub fn finish(&mut self, now: Now, out: &mut Vec<Effect>) {
         let staged = self.replica.staged_bytes();
-        if self.failed.is_some() || (staged == 0 && !self.durable.has_staged()) {
+        if self.failed.is_some() || (staged == 0 && !self.durable.has_work()) {
             return;
         }
         if !self.durable.is_due(now.monotonic) && staged < MAX_STAGED_BYTES {

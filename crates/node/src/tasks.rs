@@ -16,6 +16,9 @@ use crate::writes::WriteWork;
 /// A task's number, which its messages carry as their request number.
 pub(crate) type TaskId = u64;
 
+/// 48 random bits: no two lives' requests in flight meet, and a number still takes no more than seven bytes on the wire.
+const FIRST_NUMBER_MASK: u64 = (1 << 48) - 1;
+
 /// Who gets the reply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Requester {
@@ -63,7 +66,7 @@ pub(crate) enum Work {
 }
 
 /// All tasks of a node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tasks {
     last: TaskId,
     live: BTreeMap<TaskId, Task>,
@@ -71,6 +74,16 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
+    /// Numbers begin at random in each life: an answer that a peer still owes to an earlier one must not be taken for one to a
+    /// request of this life.
+    pub(crate) fn numbered_from(random: u64) -> Tasks {
+        Tasks {
+            last: random & FIRST_NUMBER_MASK,
+            live: BTreeMap::new(),
+            timers: BTreeSet::new(),
+        }
+    }
+
     /// A number that no other task has or had.
     pub(crate) fn number(&mut self) -> TaskId {
         self.last += 1;

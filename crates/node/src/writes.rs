@@ -1,5 +1,7 @@
 //! A write gets its dot and its context here, once, and its round sees every owner answered for or left a hint.
 
+use std::collections::VecDeque;
+
 use annulus_causality::{CausalContext, ConflictPolicy, Object, Version};
 use annulus_coordinator::{
     Answer, Durability, Failure, Mode, NewValue, Outcome, Participants, Reply, Verdict, WriteRound, WriteStep, Written,
@@ -19,6 +21,8 @@ use crate::terms::Terms;
 #[derive(Debug)]
 pub(crate) struct WriteWork {
     pub(crate) round: WriteRound,
+    /// Whether this replica has joined the delta itself: only then can a hint refer to the object here.
+    is_owner: bool,
     address: Address,
     delta: Delta,
     durability: Durability,
@@ -87,6 +91,7 @@ impl<E: Engine> Node<E> {
         }
         let work = WriteWork {
             round,
+            is_owner: who.is_owner(),
             address,
             delta,
             durability: terms.durability,
@@ -200,11 +205,12 @@ impl<E: Engine> Node<E> {
         steps: Vec<WriteStep>,
         out: &mut Vec<Effect>,
     ) {
-        for step in steps {
+        let mut steps = VecDeque::from(steps);
+        while let Some(step) = steps.pop_front() {
             match step {
                 WriteStep::Send { to } => self.send_write(now, id, work, deadline, (to, None), out),
                 WriteStep::SendHint { to, owner } => self.send_write(now, id, work, deadline, (to, Some(owner)), out),
-                WriteStep::KeepHint { owner } => self.keep_hint(now, id, work, owner, out),
+                WriteStep::KeepHint { owner } => steps.extend(self.keep_hint(now, id, work, owner, out)),
             }
         }
     }
@@ -228,11 +234,19 @@ impl<E: Engine> Node<E> {
         out.push(Effect::Send { to, message });
     }
 
-    /// Keeps a hint here: an owner's refers to its own object, a fallback's holds the delta and counts where it stands in.
-    fn keep_hint(&mut self, now: Now, id: TaskId, work: &mut WriteWork, owner: NodeId, out: &mut Vec<Effect>) {
-        let is_owner = self.is_owner(&work.address);
-        let counts = work.round.quorum().holds(self.me) && !is_owner;
-        let object = (!is_owner).then(|| work.delta.object.clone());
+    /// Keeps a hint here: an owner's refers to its own object, a fallback's holds the delta and counts where it stands in. Says
+    /// what is to be done instead where it is refused.
+    fn keep_hint(
+        &mut self,
+        now: Now,
+        id: TaskId,
+        work: &mut WriteWork,
+        owner: NodeId,
+        out: &mut Vec<Effect>,
+    ) -> Vec<WriteStep> {
+        let counts = work.round.quorum().stands_in(self.me, owner);
+        let object = (!work.is_owner).then(|| work.delta.object.clone());
+        let mut instead = Vec::new();
         match self.store_hint(now, owner, &work.address, &work.delta.dots, object) {
             Ok(()) if counts => match work.durability {
                 Durability::Disk => self.durable.after_sync(Completion::Write(id)),
@@ -242,10 +256,11 @@ impl<E: Engine> Node<E> {
             Err(error) => {
                 self.hint_refused(owner, &error, out);
                 if counts {
-                    work.round.on_failure(self.me, &mut Vec::new());
+                    work.round.on_refusal(self.me, &mut instead);
                 }
             }
         }
+        instead
     }
 
     fn advance_write(&mut self, now: Now, id: TaskId, mut task: Task, out: &mut Vec<Effect>) {

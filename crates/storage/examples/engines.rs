@@ -1,5 +1,6 @@
-//! Measures the engines side by side, each in a process of its own with a new directory: `cargo run --release -p annulus-storage --example engines -- DIR [KEYS]`.
+//! Measures the engines side by side, each step in a process of its own.
 //!
+//! `cargo run --release -p annulus-storage --example engines -- DIR [KEYS]`, where DIR is empty or does not exist yet.
 //! KEYS (1,000,000) is the size of the large sets. Absolute figures differ from machine to machine; compare within one run.
 
 use std::error::Error;

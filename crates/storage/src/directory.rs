@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 pub const FORMAT_VERSION: u32 = 1;
 
 const IDENTITY_FILE: &str = "identity";
+const ENGINE_PREFIX: &str = "engine-";
 const LOCK_FILE: &str = "LOCK";
 
 /// Why a data directory cannot be used.
@@ -52,6 +53,18 @@ pub enum DirectoryError {
         path: PathBuf,
         /// Its format.
         found: u32,
+    },
+    /// The records here were written by another engine.
+    #[error(
+        "the data directory {path} holds data of the engine {found}, and {asked} was asked for; start with --engine {found}"
+    )]
+    OtherEngine {
+        /// The directory.
+        path: PathBuf,
+        /// Whose data it holds.
+        found: String,
+        /// Which engine would be started.
+        asked: String,
     },
     /// The identity file does not say what it should.
     #[error("{path} cannot be understood ({detail}); restore it, or use another directory")]
@@ -119,9 +132,28 @@ impl DataDirectory {
         &self.path
     }
 
-    /// Where an engine keeps its files.
-    pub fn engine_path(&self) -> PathBuf {
-        self.path.join("engine")
+    /// Where the engine of this name keeps its files.
+    pub fn engine_path(&self, engine: &str) -> PathBuf {
+        self.path.join(format!("{ENGINE_PREFIX}{engine}"))
+    }
+
+    /// Makes sure that no other engine's files are here: the node would start with nothing beside its own data.
+    ///
+    /// # Errors
+    /// [`DirectoryError::OtherEngine`] where there are.
+    pub fn check_engine(&self, engine: &str) -> Result<(), DirectoryError> {
+        for entry in fs::read_dir(&self.path).map_err(io_error("listing", &self.path))? {
+            let name = entry.map_err(io_error("listing", &self.path))?.file_name();
+            let found = name.to_str().and_then(|name| name.strip_prefix(ENGINE_PREFIX));
+            if let Some(found) = found.filter(|found| *found != engine) {
+                return Err(DirectoryError::OtherEngine {
+                    path: self.path.clone(),
+                    found: found.to_owned(),
+                    asked: engine.to_owned(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The cluster whose data it holds, once that is known.

@@ -1,9 +1,9 @@
 //! Reads fjall's journals before fjall does: a tail that power loss tore is cut to whole batches, any other damage is an error.
 //!
 //! fjall 3.1 itself cuts a journal at the first entry that it cannot decode, wherever that is, also in a sealed journal and in
-//! front of batches that were synced; and it refuses to open where a batch decodes but its checksum is wrong, which a torn tail can be.
-//! The format: `Start(count, number)`, so many `Item`s, `End(xxh3 of the items)`, and zeros from the last batch to where the file
-//! was preallocated.
+//! front of batches that were synced; and it refuses to open where a batch decodes but its checksum is wrong, as in a torn tail.
+//! The format: `Start(count, number)`, so many `Item`s, `End(xxh3 of the items)`, and zeros from the last batch to where the
+//! file was preallocated.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -119,7 +119,7 @@ fn whole_until(path: &Path) -> io::Result<Until> {
     if used == 0 {
         return Ok(Until::End);
     }
-    let synced = has_batch(&rest[..used], UNSYNCED_BYTES as usize);
+    let synced = has_batch(&rest[..used], UNSYNCED_BYTES as usize + 1);
     Ok(Until::Damage { at, synced })
 }
 
