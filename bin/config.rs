@@ -204,7 +204,7 @@ options! {
         /// Bytes of hints that are kept for one peer
         #[arg(value_name = "SIZE")]
         hint_bytes_per_peer: Size = "256MiB",
-        /// How long a hint is kept; after that the peer catches up by itself
+        /// How long a hint is kept; after that only reads repair the peer
         #[arg(value_name = "TIME")]
         hint_lifetime: Span = "3h",
         /// Between two heartbeats to a peer
@@ -215,7 +215,7 @@ options! {
         drain_timeout: Span = "20s",
         /// What is logged: a level, or directives such as info,annulus_http=debug
         #[arg(value_name = "FILTER", value_parser = parse_filter)]
-        log: String = "info",
+        log: String = "info,fjall=warn,lsm_tree=warn",
         /// How log lines look
         log_format: LogFormat = "text",
     }

@@ -194,16 +194,15 @@ impl<E: Engine> Node<E> {
     }
 
     fn on_changed(&mut self, now: Now, node: NodeId, liveness: Liveness, out: &mut Vec<Effect>) {
-        let name = self.name_of(node);
-        let level = if liveness == Liveness::Alive {
-            Level::Info
-        } else {
-            Level::Warn
+        let level = match liveness {
+            Liveness::Alive => Level::Info,
+            _ => Level::Warn,
         };
-        out.push(Effect::Log {
-            level,
-            text: format!("{name} is {}.", liveness.as_str()),
-        });
+        // One that lives and cannot be reached yet is told of once it can be.
+        if liveness != Liveness::Alive || self.is_reachable(node) {
+            let text = format!("{} is {}.", self.name_of(node), liveness.as_str());
+            out.push(Effect::Log { level, text });
+        }
         if self.is_reachable(node) {
             self.settle(now);
             self.on_forward_link_up(now, node, out);
