@@ -15,10 +15,10 @@ use annulus_node::Settings;
 use annulus_ring::NodeName;
 use annulus_storage::DataDirectory;
 use annulus_storage::directory::DirectoryError;
-use annulus_storage::engine::memory::MemoryEngine;
 use annulus_storage::engine::fjall::{FjallEngine, FjallOptions};
+use annulus_storage::engine::memory::MemoryEngine;
 use annulus_storage::engine::sled::{SledEngine, SledOptions};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -38,6 +38,10 @@ const LOOK_READY: Duration = Duration::from_millis(100);
 
 /// And says why not after so many times.
 const SAY_UNREADY: u32 = 100;
+
+/// Connections that wait to be accepted. The usual 128 are full when a crowd comes back after a restart, and whom the
+/// system then drops tries again only after a second.
+const BACKLOG: u32 = 4096;
 
 /// Why a node does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -114,12 +118,30 @@ fn raise_file_limit(config: &Config) {
 }
 
 async fn listen(option: &'static str, address: &Endpoint) -> Result<TcpListener, ServeError> {
-    let listener = TcpListener::bind(address.to_string()).await;
-    listener.map_err(|error| ServeError::Listen {
+    listen_at_one_of(address).await.map_err(|error| ServeError::Listen {
         option,
         address: address.clone(),
         error,
     })
+}
+
+/// The first address of a host that can be had.
+async fn listen_at_one_of(address: &Endpoint) -> io::Result<TcpListener> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in lookup_host(address.to_string()).await? {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        // A restart must not wait for what is left of the connections before it.
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 /// What others are told to connect to: the configured address, with the port that the system gave where it was asked.

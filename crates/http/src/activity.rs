@@ -124,9 +124,10 @@ impl Activity {
 
     pub(crate) fn note_read(&self, bytes: &[u8]) {
         let phase = self.phase.get();
-        self.recent
-            .borrow_mut()
-            .push(bytes, !matches!(phase, Phase::Idle | Phase::Head));
+        match phase {
+            Phase::Body | Phase::Stream | Phase::Lingering => self.recent.borrow_mut().push_body(bytes),
+            _ => self.recent.borrow_mut().push(bytes),
+        }
         match phase {
             Phase::Idle => self.enter(Phase::Head),
             Phase::Working | Phase::Answering => self.read_ahead.set(true),

@@ -43,7 +43,8 @@ impl Socket {
     }
 
     fn refuse(&mut self, status_line: &[u8]) {
-        self.refusal = unparsed(status_line, self.activity.recent.borrow().is_one_line()).to_last_response();
+        self.refusal =
+            unparsed(status_line, self.activity.recent.borrow().begins_with_a_long_line()).to_last_response();
         self.activity.cut_short();
         self.activity.enter(Phase::Answering);
     }
@@ -71,10 +72,10 @@ impl Socket {
 }
 
 /// What hyper could not parse, by the status line of its own answer.
-fn unparsed(status_line: &[u8], is_one_line: bool) -> Problem {
+fn unparsed(status_line: &[u8], is_long_line: bool) -> Problem {
     match status_line.get(9..12) {
         Some(b"414") => URI_TOO_LONG.because("the request line is too long"),
-        Some(b"431") if is_one_line => URI_TOO_LONG.because("the request line is too long"),
+        Some(b"431") if is_long_line => URI_TOO_LONG.because("the request line is too long"),
         Some(b"431") => HEADERS_TOO_LARGE.because("the request has too many or too large headers"),
         _ => MALFORMED_REQUEST.because("the request's head is not well-formed HTTP/1.1"),
     }

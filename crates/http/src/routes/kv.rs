@@ -50,6 +50,11 @@ fn respond(found: Found, conditions: &ReadConditions, form: Form, address: (&Buc
         ([version], Verdict::Send) => {
             let mut response = response::new(StatusCode::OK, Body::full(version.value.clone()));
             response::describe(version, response.headers_mut());
+            // hyper says it of any other body, also to HEAD.
+            if version.value.is_empty() {
+                let none = HeaderValue::from_static("0");
+                response.headers_mut().insert(header::CONTENT_LENGTH, none);
+            }
             response
         }
         (versions, Verdict::Send) => {

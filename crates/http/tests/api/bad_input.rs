@@ -267,6 +267,61 @@ fn a_request_whose_end_is_ambiguous_is_refused_and_its_connection_closed() {
 }
 
 #[test]
+fn two_lengths_are_seen_in_a_long_head_and_in_one_that_begins_behind_a_body() {
+    let lengths = "content-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    let padding = "p".repeat(40_000);
+    test(async |server| {
+        refused(
+            server,
+            format!("PUT /v1/kv/b/k HTTP/1.1\r\nhost: t\r\nx: {padding}\r\n{lengths}"),
+        )
+        .await;
+        for cut in ["PUT /v1/kv/b/k HT", "PUT /v1/kv/b/k HTTP/1.1\r\nhost: t\r\ncontent-le"] {
+            let mut client = server.connect().await;
+            client
+                .send("PUT /v1/kv/b/k HTTP/1.1\r\nhost: t\r\ncontent-length: 20\r\n\r\n")
+                .await;
+            client.send(format!("{}{cut}", "x".repeat(20))).await;
+            assert_eq!(client.response("PUT").await.status, 204);
+            let whole = format!("PUT /v1/kv/b/k HTTP/1.1\r\nhost: t\r\n{lengths}");
+            client.send(&whole[cut.len()..]).await;
+            client.response("PUT").await.problem(400, "malformed-request");
+        }
+    });
+}
+
+#[test]
+fn a_value_may_look_like_a_head_with_two_lengths() {
+    let value = "PUT /x#y HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n";
+    let chunk = format!("{:x}\r\n{value}\r\n0\r\n\r\n", value.len());
+    let chunked = format!("PUT /v1/kv/b/k HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n{chunk}");
+    test(async |server| {
+        let mut client = server.connect().await;
+        for _ in 0..2 {
+            client.request("PUT /v1/kv/b/k", value.as_bytes()).await;
+            client.send(&chunked).await;
+            assert_eq!(client.response("PUT").await.status, 204);
+            assert_eq!(client.response("PUT").await.status, 204);
+        }
+        assert_eq!(server.get("/v1/kv/b/k").await.text(), value);
+    });
+}
+
+#[test]
+fn a_target_with_a_fragment_is_refused_and_not_another_key() {
+    test(async |server| {
+        refused(
+            server,
+            "PUT /v1/kv/b/a#1 HTTP/1.1\r\nhost: t\r\ncontent-length: 1\r\n\r\nx",
+        )
+        .await;
+        refused(server, "GET http://t/v1/kv/b/a?r=1# HTTP/1.1\r\nhost: t\r\n\r\n").await;
+        server.put("/v1/kv/b/a%231", b"x").await;
+        assert_eq!(server.get("/v1/kv/b/a%231").await.text(), "x");
+    });
+}
+
+#[test]
 fn a_chunked_body_that_is_none_is_refused() {
     let bodies = [
         "x\r\nabc\r\n0\r\n\r\n",

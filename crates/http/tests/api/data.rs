@@ -60,6 +60,9 @@ fn head_is_get_without_the_body() {
         }
         assert_eq!((head.status, &head.headers), (200, &get.headers));
         assert_eq!(head.header("content-length"), Some("5"));
+        server.put("/v1/kv/b/empty", b"").await;
+        let empty = server.ask("HEAD /v1/kv/b/empty", b"").await;
+        assert_eq!(empty.header("content-length"), Some("0"));
         let missing = server.ask("HEAD /v1/kv/b/none", b"").await;
         assert_eq!(missing.status, 404);
         assert_eq!(missing.header("annulus-siblings"), Some("0"));
