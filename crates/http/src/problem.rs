@@ -42,6 +42,7 @@ kinds! {
     INVALID_HEADER = "invalid-header", BAD_REQUEST, "A header is not valid";
     INVALID_CONTEXT = "invalid-context", BAD_REQUEST, "The Annulus-Context is not usable here";
     INVALID_JSON = "invalid-json", BAD_REQUEST, "The JSON is not what was expected";
+    CROSS_SITE = "cross-site", FORBIDDEN, "Another site's page sent this";
     NO_SUCH_KEY = "no-such-key", NOT_FOUND, "The key holds no value";
     NO_SUCH_BUCKET = "no-such-bucket", NOT_FOUND, "The bucket was never declared";
     NO_SUCH_ROUTE = "no-such-route", NOT_FOUND, "Nothing is served at this path";

@@ -6,12 +6,12 @@
 //! the connection after the response); other codings before `chunked`; it cuts a target at its `#`, so that the key
 //! `a#1` would be `a`; and it does not look at `Host`.
 
-use http::{HeaderMap, HeaderValue, Version, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
 
 use crate::{
     activity::Activity,
     limits::MAX_URI_BYTES,
-    problem::{MALFORMED_REQUEST, Problem, UNSUPPORTED_EXPECTATION, URI_TOO_LONG},
+    problem::{CROSS_SITE, MALFORMED_REQUEST, Problem, UNSUPPORTED_EXPECTATION, URI_TOO_LONG},
 };
 
 /// The raw bytes of the latest reads: enough to hold the head of the request that was parsed last.
@@ -110,6 +110,7 @@ fn end_of_heads(bytes: &[u8]) -> usize {
 /// Checks what all requests have in common. A problem here ends the connection.
 pub(crate) fn check(head: &Parts, activity: &Activity) -> Result<(), Problem> {
     check_host(head)?;
+    check_site(head)?;
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     check_length(&head.headers, target, activity)?;
     if let Some(expectation) = head.headers.get(header::EXPECT)
@@ -126,6 +127,21 @@ pub(crate) fn check(head: &Parts, activity: &Activity) -> Result<(), Problem> {
         return Err(MALFORMED_REQUEST.because("the request target has a `#`; in a key it is written %23"));
     }
     Ok(())
+}
+
+/// A page of another site, open in the browser of somebody who can reach this node, must not write through it (W3C Fetch Metadata).
+/// Programs do not send this header.
+fn check_site(head: &Parts) -> Result<(), Problem> {
+    let is_safe = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let is_cross_site = head
+        .headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site == "cross-site");
+    if is_safe || !is_cross_site {
+        return Ok(());
+    }
+    Err(CROSS_SITE
+        .because("a browser sent this for a page of another site (Sec-Fetch-Site: cross-site); nothing was done"))
 }
 
 /// RFC 9112 §3.2: exactly one in HTTP/1.1, and a valid one.

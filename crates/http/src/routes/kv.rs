@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use annulus_coordinator::{Answer, Found, KeyRequest, NewValue, Operation, Options, Request, Written};
+use annulus_coordinator::{Answer, Failure, Found, KeyRequest, NewValue, Operation, Options, Request, Written};
 use annulus_ring::{Bucket, Key};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 
@@ -35,7 +35,8 @@ pub(crate) async fn read<S: Service>(connection: &Rc<Connection<S>>, bucket: Buc
         operation: Operation::Get,
         options,
     };
-    match connection.server.service.call(Request::Key(request)).await? {
+    let reply = connection.server.service.call(Request::Key(request)).await;
+    match reply.map_err(|failure| about(failure, &bucket, &key))? {
         Answer::Found(found) => Ok(respond(found, &conditions, form, (&bucket, &key))),
         _ => Err(unexpected()),
     }
@@ -50,6 +51,9 @@ fn respond(found: Found, conditions: &ReadConditions, form: Form, address: (&Buc
         ([version], Verdict::Send) => {
             let mut response = response::new(StatusCode::OK, Body::full(version.value.clone()));
             response::describe(version, response.headers_mut());
+            // A stored value is what its writer says it is, and never what a browser makes of its bytes.
+            let nosniff = HeaderValue::from_static("nosniff");
+            response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
             // hyper says it of any other body, also to HEAD.
             if version.value.is_empty() {
                 let none = HeaderValue::from_static("0");
@@ -79,6 +83,13 @@ fn count(siblings: usize) -> HeaderValue {
         1 => HeaderValue::from_static("1"),
         more => HeaderValue::from(more),
     }
+}
+
+/// A failure with the key that it is about: whoever collects problems sees no request beside them.
+fn about(failure: Failure, bucket: &Bucket, key: &Key) -> Problem {
+    Problem::from(failure)
+        .fact("bucket", bucket.as_str())
+        .fact("key", json_bytes(key.as_bytes()))
 }
 
 pub(crate) fn no_such_key(bucket: &Bucket, key: &Key) -> Problem {
@@ -158,12 +169,13 @@ async fn write<S: Service>(
     options: Options,
 ) -> Handled {
     let request = Request::Key(KeyRequest {
-        bucket,
-        key,
+        bucket: bucket.clone(),
+        key: key.clone(),
         operation,
         options,
     });
-    match connection.server.service.call(request).await? {
+    let reply = connection.server.service.call(request).await;
+    match reply.map_err(|failure| about(failure, &bucket, &key))? {
         Answer::Written(written) => Ok(no_content(written)),
         _ => Err(unexpected()),
     }

@@ -40,6 +40,17 @@ fn a_bad_key_or_bucket_is_refused_with_the_limit() {
 }
 
 #[test]
+fn a_page_of_another_site_does_not_write_through_its_reader_s_browser() {
+    test(async |server| {
+        let refused = server.ask("PUT /v1/kv/b/k\nsec-fetch-site: cross-site", b"v").await;
+        refused.problem(403, "cross-site");
+        assert!(server.node.requests.borrow().is_empty());
+        let read = server.ask("GET /v1/kv/b/k\nsec-fetch-site: cross-site", b"").await;
+        assert_eq!(read.status, 404);
+    });
+}
+
+#[test]
 fn parameters_are_known_given_once_and_valid() {
     test(async |server| {
         for (query, name) in [
