@@ -108,6 +108,13 @@ impl Quorum {
             .any(|seat| seat.holder == node && matches!(seat.state, State::Waiting | State::Answered))
     }
 
+    /// Whether `holder` is asked on behalf of `owner`, another node, and has not answered.
+    pub fn stands_in(&self, holder: NodeId, owner: NodeId) -> bool {
+        self.seats
+            .iter()
+            .any(|seat| (seat.holder, seat.owner, seat.state) == (holder, owner, State::Waiting) && holder != owner)
+    }
+
     /// `holder` has answered. Says for which owner, where its answer was awaited.
     pub fn answer(&mut self, holder: NodeId) -> Option<NodeId> {
         self.settle(holder, State::Answered)

@@ -46,6 +46,8 @@ pub struct ReadRound {
     known: Vec<(NodeId, u64)>,
     /// Fallbacks whose hints are awaited.
     hints: Vec<NodeId>,
+    /// Something took longer than the usual tail: where owners suffice, hints are no longer waited for.
+    is_slow: bool,
 }
 
 impl ReadRound {
@@ -91,6 +93,7 @@ impl ReadRound {
             asked_with,
             known,
             hints,
+            is_slow: false,
         };
         round.ask_enough(steps);
         round
@@ -98,10 +101,9 @@ impl ReadRound {
 
     /// Where the read stands.
     pub fn verdict(&self, wall_millis: u64) -> ReadVerdict {
-        if !self.hints.is_empty() {
-            return ReadVerdict::Pending;
-        }
         match self.quorum.verdict() {
+            Verdict::Met if self.is_slow => ReadVerdict::Met,
+            _ if !self.hints.is_empty() => ReadVerdict::Pending,
             Verdict::Met => ReadVerdict::Met,
             Verdict::Pending => ReadVerdict::Pending,
             Verdict::Unreachable if self.quorum.is_waiting() => ReadVerdict::Pending,
@@ -119,9 +121,14 @@ impl ReadRound {
         self.hints.is_empty() && !self.quorum.is_waiting()
     }
 
+    /// Whose answers, as owners or as fallbacks, are awaited.
+    pub fn awaited(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.quorum.waiting().chain(self.hints.iter().copied())
+    }
+
     /// Whether an answer of `peer`, as an owner or as a fallback, is awaited.
     pub fn awaits(&self, peer: NodeId) -> bool {
-        self.hints.contains(&peer) || self.quorum.waiting().any(|owner| owner == peer)
+        self.awaited().any(|awaited| awaited == peer)
     }
 
     /// Whether hints of `peer` are awaited.
@@ -171,9 +178,9 @@ impl ReadRound {
 
     /// Somebody is slower than the usual tail: a spare is asked as well, and hints are no longer waited for where owners suffice.
     pub fn on_slow(&mut self, steps: &mut Vec<ReadStep>) {
-        match self.quorum.verdict() {
-            Verdict::Met => self.hints.clear(),
-            _ => self.ask_next(steps),
+        self.is_slow = true;
+        if self.quorum.verdict() != Verdict::Met {
+            self.ask_next(steps);
         }
     }
 

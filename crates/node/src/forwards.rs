@@ -19,10 +19,14 @@ pub(crate) struct ForwardWork {
     request: KeyRequest,
     /// Who could coordinate it, the next one last.
     candidates: Vec<NodeId>,
-    /// Who was asked and has not answered.
+    /// Whose answers are awaited, once for each time they were asked, the last asked last; this node itself may be among them.
     asked: Vec<NodeId>,
-    /// Whether anybody may have begun it.
-    begun: bool,
+    /// Who was asked and went away: whether they began it is not known.
+    lost: Vec<NodeId>,
+    /// When the next candidate takes over.
+    take_over_at: Instant,
+    /// Of this node, when the request came: the number is the same in every attempt.
+    incarnation: u64,
     /// The number of owners, and how many of them must answer, for the failure.
     n: u8,
     required: u8,
@@ -33,16 +37,48 @@ impl ForwardWork {
         self.asked.contains(&peer)
     }
 
-    fn outcome(&self) -> Outcome {
-        if self.begun && self.is_write() {
-            Outcome::Unknown
-        } else {
-            Outcome::None
+    /// `node` has answered: a reply ends all its attempts, as they have one number, and no reply only one of them.
+    fn settle(&mut self, node: NodeId, reply: &Option<Reply>) {
+        match (self.asked.contains(&node), reply) {
+            (true, Some(_)) => self.asked.retain(|&asked| asked != node),
+            (true, None) => remove_one(&mut self.asked, node),
+            (false, _) => remove_one(&mut self.lost, node),
         }
     }
 
-    fn is_write(&self) -> bool {
-        matches!(self.request.operation, Operation::Write { .. })
+    /// The link to `node` is down.
+    fn lose(&mut self, node: NodeId) {
+        self.asked.retain(|&asked| asked != node);
+        self.lost.push(node);
+        // Asked again, should it come back and nobody else be there: the number makes it the same request.
+        self.candidates.insert(0, node);
+    }
+
+    /// Whether a reply that says that nothing was written may be wrong: another may have written it nonetheless.
+    fn is_in_doubt(&self, reply: &Reply) -> bool {
+        self.outcome() == Outcome::Unknown && wrote_nothing(reply)
+    }
+
+    fn outcome(&self) -> Outcome {
+        let is_write = matches!(self.request.operation, Operation::Write { .. });
+        match self.is_settled() || !is_write {
+            true => Outcome::None,
+            false => Outcome::Unknown,
+        }
+    }
+
+    /// Nobody can have begun it but those who said how it ended.
+    fn is_settled(&self) -> bool {
+        self.asked.is_empty() && self.lost.is_empty()
+    }
+
+    fn unreachable(&self) -> Failure {
+        Failure::QuorumUnreachable {
+            required: self.required,
+            answered: 0,
+            n: self.n,
+            outcome: self.outcome(),
+        }
     }
 }
 
@@ -71,7 +107,9 @@ impl<E: Engine> Node<E> {
             request,
             candidates,
             asked: Vec::new(),
-            begun: false,
+            lost: Vec::new(),
+            take_over_at: deadline,
+            incarnation: self.incarnation,
             n,
             required,
         };
@@ -81,35 +119,35 @@ impl<E: Engine> Node<E> {
         self.forward_on(now, id, task, out);
     }
 
-    /// Asks the next candidate; where none is left and nobody was asked, the request fails.
+    /// Asks the next candidate that can be reached, else the last that was asked once more, as its answer may be lost; where there is
+    /// none and nobody can have begun, the request fails.
     fn forward_on(&mut self, now: Now, id: TaskId, mut task: Task, out: &mut Vec<Effect>) {
         let Work::Forward(work) = &mut task.work else { return };
         let deadline = task.deadline;
-        let Some(next) = work.candidates.pop() else {
-            if work.asked.is_empty() && !work.begun {
-                let failure = Failure::QuorumUnreachable {
-                    required: work.required,
-                    answered: 0,
-                    n: work.n,
-                    outcome: Outcome::None,
-                };
+        work.take_over_at = deadline;
+        let place = work.candidates.iter().rposition(|&node| self.is_reachable(node));
+        let again = || work.asked.last().copied().filter(|&node| node != self.me);
+        let Some(next) = place.map(|place| work.candidates[place]).or_else(again) else {
+            if work.is_settled() {
+                let failure = work.unreachable();
                 return self.reply(now, task.requester, Err(failure), out);
             }
             // Somebody may still answer, or come back and be asked again under the same number.
             return self.tasks.keep(id, task, deadline);
         };
-        work.begun = true;
+        place.map(|place| work.candidates.remove(place));
+        work.asked.push(next);
         if next == self.me {
             let request = work.request.clone();
             self.tasks.keep(id, task, deadline);
             return self.coordinate(now, Requester::Task(id, 0), request, deadline, out);
         }
-        work.asked.push(next);
-        let start_by = now.monotonic + self.latency.take_over(next);
+        let start_by = deadline.min(now.monotonic + self.latency.take_over(next));
+        work.take_over_at = start_by;
         let message = Message::Forward {
             id: RequestId {
                 origin: self.me,
-                incarnation: self.incarnation,
+                incarnation: work.incarnation,
                 number: id,
             },
             start_by: self.on_clock_of(next, now, start_by),
@@ -133,14 +171,25 @@ impl<E: Engine> Node<E> {
             return;
         };
         let Work::Forward(work) = &mut task.work else { return };
-        work.asked.retain(|&asked| asked != from);
+        let was_last = work.asked.last() == Some(&from);
+        work.settle(from, &reply);
         let others = !work.candidates.is_empty() || !work.asked.is_empty();
         match reply {
-            Some(reply) if !(others && is_elsewhere(&reply)) => {
+            Some(reply) if !(work.is_in_doubt(&reply) || others && is_elsewhere(&reply)) => {
                 self.latency.observe(from, task.started, now.monotonic);
                 self.reply(now, task.requester, reply, out);
             }
-            _ => self.forward_on(now, id, task, out),
+            Some(reply) if !is_elsewhere(&reply) && work.asked.is_empty() => {
+                let failure = work.unreachable();
+                self.reply(now, task.requester, Err(failure), out);
+            }
+            Some(reply) if !is_elsewhere(&reply) => {
+                // Those that were asked earlier may yet say that they wrote it; another one would know no better.
+                work.candidates.clear();
+                self.await_others(now, id, task, out);
+            }
+            _ if was_last && !work.awaits(from) => self.forward_on(now, id, task, out),
+            _ => self.await_others(now, id, task, out),
         }
     }
 
@@ -164,23 +213,30 @@ impl<E: Engine> Node<E> {
         let Some(mut task) = self.tasks.take_if(id, |work| matches!(work, Work::Forward(_))) else {
             return;
         };
-        if let Work::Forward(work) = &mut task.work {
-            work.asked.retain(|&asked| asked != from);
-            // Asked again, should it come back and nobody else be there: the number makes it the same request.
-            work.candidates.insert(0, from);
-            let next_is_back = work.candidates.last() == Some(&from);
-            if next_is_back {
-                let deadline = task.deadline;
-                return self.tasks.keep(id, task, deadline);
-            }
+        let Work::Forward(work) = &mut task.work else { return };
+        let was_last = work.asked.last() == Some(&from);
+        work.lose(from);
+        match was_last {
+            true => self.forward_on(now, id, task, out),
+            false => self.await_others(now, id, task, out),
         }
-        self.forward_on(now, id, task, out);
+    }
+
+    /// One that was asked earlier is out: whoever was asked after it goes on, and is taken over when its own time has come.
+    fn await_others(&mut self, now: Now, id: TaskId, task: Task, out: &mut Vec<Effect>) {
+        match &task.work {
+            Work::Forward(work) if !work.asked.is_empty() => {
+                let at = work.take_over_at;
+                self.tasks.keep(id, task, at);
+            }
+            _ => self.forward_on(now, id, task, out),
+        }
     }
 
     /// A peer is back: requests that wait for somebody to ask, ask it.
     pub(crate) fn on_forward_link_up(&mut self, now: Now, peer: NodeId, out: &mut Vec<Effect>) {
         let waiting = self.tasks.matching(|work| {
-            matches!(work, Work::Forward(forward) if forward.asked.is_empty() && forward.candidates.last() == Some(&peer))
+            matches!(work, Work::Forward(forward) if forward.asked.is_empty() && forward.candidates.contains(&peer))
         });
         for id in waiting {
             if let Some(task) = self.tasks.take(id) {
@@ -238,6 +294,23 @@ fn is_elsewhere(reply: &Reply) -> bool {
             | Failure::Overloaded { .. }
             | Failure::Damaged { .. })
     )
+}
+
+fn remove_one(nodes: &mut Vec<NodeId>, node: NodeId) {
+    if let Some(place) = nodes.iter().position(|&other| other == node) {
+        nodes.remove(place);
+    }
+}
+
+/// The reply says that the request wrote nothing, and never will.
+fn wrote_nothing(reply: &Reply) -> bool {
+    match reply {
+        Ok(_) => false,
+        Err(Failure::QuorumUnreachable { outcome, .. } | Failure::TimedOut { outcome, .. }) => {
+            *outcome == Outcome::None
+        }
+        Err(_) => true,
+    }
 }
 
 /// Forwarded writes that are remembered, so that one sent again is answered and not done again.

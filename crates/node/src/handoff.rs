@@ -12,12 +12,14 @@ use crate::durable::Completion;
 use crate::io::{Effect, Level};
 use crate::node::{Node, wire};
 use crate::settings::Now;
+use crate::tasks::FIRST_NUMBER_MASK;
 
 /// How often owners with hints are looked after.
 const ROUND: Duration = Duration::from_secs(1);
 /// What an owner grants at once, in bytes: a few batches of its disk. It grants again once all of that is durable there.
 const WINDOW: u64 = 1 << 20;
-/// An owner that takes nothing for so long, though its link is up, is offered its hints anew.
+/// An owner that takes nothing for so long, though its link is up, has refused what it was sent: it is offered what comes after, and
+/// then all that is left anew. So hints that it cannot take hold up no others.
 const STALLED: Duration = Duration::from_secs(10);
 
 /// One owner's hints on their way.
@@ -32,13 +34,25 @@ struct Delivery {
 }
 
 /// The state of handoff, which a restart forgets: hints themselves are durable.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Handoff {
     deliveries: BTreeMap<NodeId, Delivery>,
     next_round: Option<Instant>,
+    /// Added to the sequences that are sent: a hint that was never durable gives its sequence to another one in the next life, and
+    /// what the owner says of the first must not be taken for the second.
+    offset: u64,
 }
 
 impl Handoff {
+    /// Nothing is on its way.
+    pub(crate) fn numbered_from(random: u64) -> Handoff {
+        Handoff {
+            deliveries: BTreeMap::new(),
+            next_round: None,
+            offset: random & FIRST_NUMBER_MASK,
+        }
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.next_round
     }
@@ -51,6 +65,19 @@ impl Handoff {
     /// Looks for hints of an earlier life soon.
     pub(crate) fn start(&mut self, now: Now) {
         self.wake(now);
+    }
+
+    /// Whether the owner is to be offered its hints: none are on their way, or none of them was taken for long.
+    fn is_idle(&mut self, owner: NodeId, now: Now) -> bool {
+        let Some(delivery) = self.deliveries.get_mut(&owner) else {
+            return true;
+        };
+        let stalled = delivery.progress + STALLED <= now.monotonic;
+        if stalled {
+            delivery.sent.clear();
+            delivery.progress = now.monotonic;
+        }
+        stalled
     }
 
     fn wake(&mut self, now: Now) {
@@ -101,12 +128,9 @@ impl<E: Engine> Node<E> {
                 text,
             });
         }
-        self.handoff
-            .deliveries
-            .retain(|_, delivery| delivery.progress + STALLED > now.monotonic);
         let waiting = self.replica.hint_summary();
         for (&owner, summary) in &waiting {
-            if self.is_reachable(owner) && !self.handoff.deliveries.contains_key(&owner) {
+            if self.is_reachable(owner) && self.handoff.is_idle(owner, now) {
                 out.push(Effect::Send {
                     to: owner,
                     message: Message::HintsWait { bytes: summary.bytes },
@@ -140,7 +164,8 @@ impl<E: Engine> Node<E> {
             self.handoff.deliveries.remove(&owner);
             return;
         }
-        let delivery = self.handoff.deliveries.entry(owner).or_default();
+        let Handoff { deliveries, offset, .. } = &mut self.handoff;
+        let delivery = deliveries.entry(owner).or_default();
         delivery.progress = now.monotonic;
         for hint in hints {
             delivery.sent.insert(hint.sequence);
@@ -153,7 +178,7 @@ impl<E: Engine> Node<E> {
             out.push(Effect::Send {
                 to: owner,
                 message: Message::Hint {
-                    sequence: hint.sequence,
+                    sequence: hint.sequence + *offset,
                     delta,
                 },
             });
@@ -161,29 +186,35 @@ impl<E: Engine> Node<E> {
     }
 
     /// A hint for this node.
-    pub(crate) fn on_hint(&mut self, from: NodeId, sequence: u64, delta: &Delta, out: &mut Vec<Effect>) {
+    pub(crate) fn on_hint(&mut self, now: Now, from: NodeId, sequence: u64, delta: &Delta, out: &mut Vec<Effect>) {
         let Some(address) = self.address_of(&delta.at) else {
             return;
         };
-        if self.check_room().is_err() || !self.is_owner(&address) {
+        if self.check_room().is_err() || !self.is_owner(&address) || self.check_stamps(now, delta, out).is_err() {
             return;
         }
         match self.apply(&address, delta) {
-            Ok(()) => self.durable.after_sync(Completion::Hint { peer: from, sequence }),
+            Ok(()) => {
+                self.counters.hints_taken += 1;
+                self.durable.after_sync(Completion::Hint { peer: from, sequence });
+            }
             Err(failure) => self.warn_once("hint-apply", format!("A hint could not be stored: {failure}."), out),
         }
-        self.counters.hints_taken += 1;
     }
 
     /// An owner has stored a hint; once it has stored all it was sent, it is asked for more credit.
     pub(crate) fn on_hint_taken(&mut self, now: Now, owner: NodeId, sequence: u64, out: &mut Vec<Effect>) {
+        let Some(sequence) = sequence.checked_sub(self.handoff.offset) else {
+            return;
+        };
         self.replica.forget_hint(owner, sequence);
         self.counters.hints_delivered += 1;
         let Some(delivery) = self.handoff.deliveries.get_mut(&owner) else {
             return;
         };
         delivery.progress = now.monotonic;
-        delivery.sent.remove(&sequence);
+        // Hints are taken in the order in which they were sent: the owner has refused those before this one that it has not taken.
+        delivery.sent = delivery.sent.split_off(&sequence.saturating_add(1));
         if delivery.sent.is_empty() {
             let bytes = self
                 .replica

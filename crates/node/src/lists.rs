@@ -21,6 +21,8 @@ type Part = (Vec<Key>, Option<Bytes>);
 #[derive(Debug)]
 pub(crate) struct ListWork {
     request: ListRequest,
+    /// Nodes that refused: asked again, they would refuse again.
+    refused: BTreeSet<NodeId>,
     /// Nodes that are asked, until they answer.
     waiting: BTreeSet<NodeId>,
     parts: BTreeMap<NodeId, Part>,
@@ -40,7 +42,18 @@ impl ListWork {
 
 impl<E: Engine> Node<E> {
     pub(crate) fn start_list(&mut self, now: Now, requester: Requester, request: ListRequest, out: &mut Vec<Effect>) {
-        if let Err(failure) = self.try_list(now, requester, request, out) {
+        self.list_without(now, requester, request, BTreeSet::new(), out);
+    }
+
+    fn list_without(
+        &mut self,
+        now: Now,
+        requester: Requester,
+        request: ListRequest,
+        refused: BTreeSet<NodeId>,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Err(failure) = self.try_list(now, requester, request, refused, out) {
             self.reply(now, requester, Err(failure), out);
         }
     }
@@ -50,11 +63,12 @@ impl<E: Engine> Node<E> {
         now: Now,
         requester: Requester,
         request: ListRequest,
+        refused: BTreeSet<NodeId>,
         out: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
         let config = self.bucket_config(&request.bucket);
         let terms = self.terms(now, &config, &request.options)?;
-        let coverage = self.coverage(config.n, terms.r, terms.mode)?;
+        let coverage = self.coverage(config.n, terms.r, terms.mode, &refused)?;
         let id = self.tasks.number();
         let mut work = ListWork {
             waiting: coverage,
@@ -62,6 +76,7 @@ impl<E: Engine> Node<E> {
             keys: Vec::new(),
             cut: None,
             reading: 0,
+            refused,
             request,
         };
         if work.waiting.remove(&self.me) {
@@ -110,19 +125,22 @@ impl<E: Engine> Node<E> {
     }
 
     /// The nodes to ask so that every partition is covered. Greedy set cover: the node that covers most of what is still uncovered comes next (Chvátal 1979).
-    fn coverage(&self, n: u8, required: u8, mode: Mode) -> Result<BTreeSet<NodeId>, Failure> {
+    fn coverage(
+        &self,
+        n: u8,
+        required: u8,
+        mode: Mode,
+        refused: &BTreeSet<NodeId>,
+    ) -> Result<BTreeSet<NodeId>, Failure> {
         let cluster = self.cluster()?;
+        let answers = |node: NodeId| self.is_reachable(node) && !refused.contains(&node);
         let partitions = cluster.ring.partitions().count();
         let mut needs: Vec<u8> = Vec::with_capacity(partitions as usize);
         let mut covers: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();
         let mut thin = false;
         for index in 0..partitions {
             let owners = cluster.ring.preference_list(PartitionId { n, index }).owners;
-            let live: Vec<NodeId> = owners
-                .iter()
-                .copied()
-                .filter(|&owner| self.is_reachable(owner))
-                .collect();
+            let live: Vec<NodeId> = owners.iter().copied().filter(|&owner| answers(owner)).collect();
             let answered = u8::try_from(live.len()).unwrap_or(u8::MAX);
             thin |= answered < required;
             if answered == 0 || (answered < required && mode == Mode::Strict) {
@@ -145,7 +163,7 @@ impl<E: Engine> Node<E> {
                 .members()
                 .iter()
                 .map(annulus_ring::Member::id)
-                .filter(|&node| self.is_reachable(node));
+                .filter(|&node| answers(node));
             return Ok(nodes.collect());
         }
         Ok(set_cover(needs, covers, self.me))
@@ -170,7 +188,10 @@ impl<E: Engine> Node<E> {
                 work.parts.insert(from, part);
                 self.advance_list(now, id, task, out);
             }
-            Err(_) => self.restart_list(now, task, out),
+            Err(_) => {
+                work.refused.insert(from);
+                self.restart_list(now, task, out);
+            }
         }
     }
 
@@ -194,7 +215,7 @@ impl<E: Engine> Node<E> {
             return self.reply(now, task.requester, Err(failure), out);
         }
         request.options.timeout = Some(left);
-        self.start_list(now, task.requester, request, out);
+        self.list_without(now, task.requester, request, work.refused, out);
     }
 
     pub(crate) fn on_list_deadline(&mut self, now: Now, task: &Task, out: &mut Vec<Effect>) {

@@ -103,7 +103,7 @@ impl<E: Engine> Node<E> {
             durable: Durable::default(),
             recent: RecentForwards::default(),
             latency: Latency::default(),
-            handoff: Handoff::default(),
+            handoff: Handoff::numbered_from(rng.random()),
             counters: Counters::default(),
             rng,
             failed: None,
@@ -306,7 +306,7 @@ impl<E: Engine> Node<E> {
             Message::Listed { request, result } => self.on_listed(now, request, from, result, out),
             Message::HintsWait { .. } => self.on_hints_wait(from, out),
             Message::HintCredit { bytes } => self.on_hint_credit(now, from, bytes, out),
-            Message::Hint { sequence, delta } => self.on_hint(from, sequence, &delta, out),
+            Message::Hint { sequence, delta } => self.on_hint(now, from, sequence, &delta, out),
             Message::HintTaken { sequence } => self.on_hint_taken(now, from, sequence, out),
         }
     }

@@ -191,12 +191,7 @@ impl<E: Engine> Node<E> {
         if work.slow_asked {
             return deadline;
         }
-        let tail = work
-            .round
-            .quorum()
-            .waiting()
-            .map(|owner| self.latency.read_tail(owner))
-            .max();
+        let tail = work.round.awaited().map(|peer| self.latency.read_tail(peer)).max();
         tail.map_or(deadline, |tail| now.monotonic + tail)
     }
 

@@ -16,8 +16,8 @@ use crate::writes::WriteWork;
 /// A task's number, which its messages carry as their request number.
 pub(crate) type TaskId = u64;
 
-/// 48 random bits: no two lives' requests in flight meet, and a number still takes no more than seven bytes on the wire.
-const FIRST_NUMBER_MASK: u64 = (1 << 48) - 1;
+/// 48 random bits: no two lives' numbers in flight meet, and a number still takes no more than seven bytes on the wire.
+pub(crate) const FIRST_NUMBER_MASK: u64 = (1 << 48) - 1;
 
 /// Who gets the reply.
 #[derive(Clone, Copy, Debug)]

@@ -256,7 +256,7 @@ impl<E: Engine> Node<E> {
             Err(error) => {
                 self.hint_refused(owner, &error, out);
                 if counts {
-                    work.round.on_refusal(self.me, &mut instead);
+                    work.round.on_failure(self.me, &mut instead);
                 }
             }
         }
@@ -327,7 +327,7 @@ impl<E: Engine> Node<E> {
     }
 
     /// A version stamped far ahead of this node's clock would win every later conflict: it is refused.
-    fn check_stamps(
+    pub(crate) fn check_stamps(
         &mut self,
         now: Now,
         delta: &Delta,

@@ -5,4 +5,5 @@ mod declarations;
 mod failures;
 mod history;
 mod requests;
+mod review;
 mod world;

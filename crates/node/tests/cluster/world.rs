@@ -11,7 +11,9 @@ use annulus_node::{ClientId, Effect, Input, Level, Node, Now, Settings};
 use annulus_protocol::Message;
 use annulus_ring::{Bucket, Key, NodeId, NodeName, Partitions};
 use annulus_storage::engine::memory::MemoryEngine;
-use annulus_storage::{Engine, Replica, Syncer};
+use annulus_storage::{Engine, EngineError, Replica, Syncer};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 const START_MILLIS: u64 = 1_800_000_000_000;
 
@@ -27,6 +29,58 @@ struct Process {
     starts: u8,
 }
 
+/// A message under way.
+struct Flight {
+    from: NodeId,
+    to: NodeId,
+    message: Message,
+    due: Duration,
+    /// The receiver's system has it already: it is read though the link is down by then.
+    is_buffered: bool,
+}
+
+/// A sync under way.
+struct Sync {
+    node: NodeId,
+    batch: u64,
+    due: Duration,
+    /// The disk has it already, and has not said so.
+    is_done: bool,
+}
+
+/// How bad the network and the disks are; all of it follows from one seed.
+pub(crate) struct Weather {
+    rng: StdRng,
+    /// Of a thousand messages, so many are lost.
+    pub(crate) lost_of_1000: u32,
+    /// Messages take up to so long; those from one node to another stay in order while their link is up.
+    pub(crate) delay: Duration,
+    /// Syncs take up to so long.
+    pub(crate) sync: Duration,
+}
+
+impl Weather {
+    pub(crate) fn new(seed: u64) -> Weather {
+        let mut rng = StdRng::seed_from_u64(seed);
+        Weather {
+            lost_of_1000: *[0, 0, 2, 20].get(rng.random_range(0..4)).unwrap(),
+            delay: Duration::from_millis(rng.random_range(0..60)),
+            sync: Duration::from_millis(rng.random_range(0..80)),
+            rng,
+        }
+    }
+
+    fn within(&mut self, most: Duration) -> Duration {
+        // Now and then something takes very long.
+        let most = if self.rng.random_bool(0.01) { most * 20 } else { most };
+        Duration::from_millis(self.rng.random_range(0..=most.as_millis() as u64))
+    }
+
+    fn loses(&mut self) -> bool {
+        self.rng.random_ratio(self.lost_of_1000, 1000)
+    }
+}
+
 /// All processes and what is under way between them.
 pub(crate) struct World {
     processes: BTreeMap<NodeId, Process>,
@@ -36,12 +90,17 @@ pub(crate) struct World {
     cut: Vec<(NodeId, NodeId)>,
     up: Vec<(NodeId, NodeId)>,
     wanted: Vec<(NodeId, String)>,
-    wire: VecDeque<(NodeId, NodeId, Message)>,
+    wire: VecDeque<Flight>,
+    syncs: Vec<Sync>,
+    /// All is instant and nothing is lost where there is none.
+    pub(crate) weather: Option<Weather>,
     replies: BTreeMap<u64, Reply>,
     next_client: u64,
     /// Messages of these kinds are lost.
     pub(crate) lose: Vec<&'static str>,
     pub(crate) sent: BTreeMap<&'static str, usize>,
+    /// The numbers of writes and forwards that were sent, by kind.
+    pub(crate) requests: Vec<(&'static str, u64)>,
     pub(crate) log: Vec<String>,
 }
 
@@ -64,10 +123,13 @@ impl World {
             up: Vec::new(),
             wanted: Vec::new(),
             wire: VecDeque::new(),
+            syncs: Vec::new(),
+            weather: None,
             replies: BTreeMap::new(),
             next_client: 0,
             lose: Vec::new(),
             sent: BTreeMap::new(),
+            requests: Vec::new(),
             log: Vec::new(),
         };
         let join: Vec<String> = (1..=count).map(|number| format!("n{number}:7")).collect();
@@ -114,7 +176,8 @@ impl World {
         let process = self.processes.get_mut(&node).unwrap();
         process.started = now;
         process.starts += 1;
-        let replica = Replica::open(process.engine.clone(), process.settings.partitions).unwrap();
+        let mut replica = Replica::open(process.engine.clone(), process.settings.partitions).unwrap();
+        replica.set_hint_limit_bytes(process.settings.hint_bytes_per_peer);
         let mut out = Vec::new();
         let time = Self::time_of(now, process.started);
         let seed = [process.starts ^ node.0 as u8; 32];
@@ -128,7 +191,8 @@ impl World {
         let process = self.processes.get_mut(&node).unwrap();
         process.node = None;
         process.engine.crash();
-        self.wire.retain(|&(from, to, _)| from != node && to != node);
+        self.syncs.retain(|sync| sync.node != node);
+        self.wire.retain(|flight| flight.to != node);
         self.wanted.retain(|&(from, _)| from != node);
         let broken: Vec<_> = self
             .up
@@ -140,6 +204,33 @@ impl World {
             self.link_down(from, to);
         }
         self.settle();
+    }
+
+    /// The next batch or sync of the node's disk fails.
+    pub(crate) fn fail_disk(&mut self, node: NodeId) {
+        self.processes[&node].engine.fail_next(EngineError::Failed {
+            detail: "EIO".to_owned(),
+        });
+    }
+
+    /// Nodes whose disks failed end this life, and begin another.
+    fn reopen_failed(&mut self) {
+        for node in self.names.clone() {
+            if self.has_failed(node) {
+                self.kill(node);
+                self.start(node);
+            }
+        }
+    }
+
+    fn has_failed(&self, node: NodeId) -> bool {
+        let state = self.processes[&node].node.as_ref();
+        state.is_some_and(|node| node.failure().is_some())
+    }
+
+    /// Whatever failure still waits for a node's disk has passed.
+    pub(crate) fn mend_disk(&mut self, node: NodeId) {
+        let _ = self.processes.get_mut(&node).unwrap().syncer.sync();
     }
 
     /// SIGSTOP: its links stay, and it hears and says nothing.
@@ -161,6 +252,13 @@ impl World {
         self.settle();
     }
 
+    /// What `from` sends does not reach `to`.
+    pub(crate) fn cut_one_way(&mut self, from: NodeId, to: NodeId) {
+        self.cut.push((from, to));
+        self.link_down(from, to);
+        self.settle();
+    }
+
     pub(crate) fn heal(&mut self) {
         self.cut.clear();
     }
@@ -168,8 +266,31 @@ impl World {
     fn link_down(&mut self, from: NodeId, to: NodeId) {
         if let Some(place) = self.up.iter().position(|&pair| pair == (from, to)) {
             self.up.swap_remove(place);
+            self.break_off(from, to);
             self.step(from, Input::LinkDown { peer: to });
         }
+    }
+
+    /// Of what is under way, what comes first has arrived already and waits to be read; the rest is lost.
+    fn break_off(&mut self, from: NodeId, to: NodeId) {
+        let is_under_way = |flight: &Flight| !flight.is_buffered && (flight.from, flight.to) == (from, to);
+        let count = self.wire.iter().filter(|flight| is_under_way(flight)).count();
+        let mut arrived = self
+            .weather
+            .as_mut()
+            .map_or(0, |weather| weather.rng.random_range(0..=count));
+        self.wire.retain_mut(|flight| {
+            if is_under_way(flight) {
+                flight.is_buffered = arrived > 0;
+                arrived = arrived.saturating_sub(1);
+                return flight.is_buffered;
+            }
+            true
+        });
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.now
     }
 
     fn time_of(now: Duration, started: Duration) -> Now {
@@ -202,8 +323,13 @@ impl World {
                 }
                 Effect::Send { to, message } => {
                     *self.sent.entry(message.kind()).or_default() += 1;
+                    match &message {
+                        Message::Write { request, .. } => self.requests.push((message.kind(), *request)),
+                        Message::Forward { id, .. } => self.requests.push((message.kind(), id.number)),
+                        _ => {}
+                    }
                     if self.up.contains(&(node, to)) && !self.lose.contains(&message.kind()) {
-                        self.wire.push_back((node, to, message));
+                        self.dispatch(node, to, message);
                     }
                 }
                 Effect::Connect { address } => {
@@ -211,12 +337,9 @@ impl World {
                         self.wanted.push((node, address));
                     }
                 }
-                Effect::Sync { batch } => {
-                    self.processes.get_mut(&node).unwrap().syncer.sync().unwrap();
-                    self.step(node, Input::Synced { batch });
-                }
+                Effect::Sync { batch } => self.sync(node, batch),
                 Effect::Log { level, text } => {
-                    assert_ne!(level, Level::Error, "{text}");
+                    assert!(level != Level::Error || self.has_failed(node), "{text}");
                     self.log.push(format!("{node}: {text}"));
                 }
                 Effect::Formed { .. } => {}
@@ -224,15 +347,83 @@ impl World {
         }
     }
 
-    /// Connects what wants to be connected, and delivers until nothing is under way.
+    fn dispatch(&mut self, from: NodeId, to: NodeId, message: Message) {
+        let mut due = self.now;
+        if let Some(weather) = &mut self.weather {
+            if weather.loses() {
+                return;
+            }
+            due += weather.within(weather.delay);
+            // In order: not before what was sent before it on this link.
+            let before = self.wire.iter().filter(|flight| (flight.from, flight.to) == (from, to));
+            due = before.map(|flight| flight.due).fold(due, Duration::max);
+        }
+        self.wire.push_back(Flight {
+            from,
+            to,
+            message,
+            due,
+            is_buffered: false,
+        });
+    }
+
+    fn sync(&mut self, node: NodeId, batch: u64) {
+        let (due, is_done) = match &mut self.weather {
+            None => (self.now, true),
+            Some(weather) => (self.now + weather.within(weather.sync), weather.rng.random()),
+        };
+        if let Err(reason) = self.hit_disk(node, is_done) {
+            return self.step(node, Input::StorageFailed { reason });
+        }
+        if self.weather.is_none() {
+            return self.step(node, Input::Synced { batch });
+        }
+        self.syncs.push(Sync {
+            node,
+            batch,
+            due,
+            is_done,
+        });
+    }
+
+    fn hit_disk(&mut self, node: NodeId, now: bool) -> Result<(), String> {
+        match now {
+            true => self.processes.get_mut(&node).unwrap().syncer.sync(),
+            false => Ok(()),
+        }
+        .map_err(|error| error.to_string())
+    }
+
+    fn end_syncs(&mut self) {
+        loop {
+            let is_due = |sync: &Sync| sync.due <= self.now && !self.processes[&sync.node].paused;
+            let Some(place) = self.syncs.iter().position(is_due) else {
+                return;
+            };
+            let sync = self.syncs.remove(place);
+            let input = match self.hit_disk(sync.node, !sync.is_done) {
+                Ok(()) => Input::Synced { batch: sync.batch },
+                Err(reason) => Input::StorageFailed { reason },
+            };
+            self.step(sync.node, input);
+        }
+    }
+
+    /// Connects what wants to be connected, and delivers until nothing is due.
     pub(crate) fn settle(&mut self) {
         self.connect();
         for _ in 0..100_000 {
-            let next = self.wire.iter().position(|(_, to, _)| !self.processes[to].paused);
-            let Some((from, to, message)) = next.and_then(|place| self.wire.remove(place)) else {
+            let is_due = |flight: &Flight| flight.due <= self.now && !self.processes[&flight.to].paused;
+            let Some(flight) = self
+                .wire
+                .iter()
+                .position(is_due)
+                .and_then(|place| self.wire.remove(place))
+            else {
                 return;
             };
-            if self.up.contains(&(from, to)) {
+            let Flight { from, to, message, .. } = flight;
+            if flight.is_buffered || self.up.contains(&(from, to)) {
                 self.step(to, Input::Message { from, message });
             }
         }
@@ -288,6 +479,8 @@ impl World {
         let end = self.now + by;
         while self.now < end {
             self.now += Duration::from_millis(10);
+            self.end_syncs();
+            self.reopen_failed();
             for node in self.names.clone() {
                 let now = self.time(node);
                 let process = self.processes.get_mut(&node).unwrap();
@@ -413,6 +606,17 @@ impl World {
             .lines()
             .find_map(|line| line.strip_prefix(&format!("annulus_{name} ")).map(str::to_owned));
         line.unwrap_or_else(|| panic!("no metric {name}")).parse().unwrap()
+    }
+
+    /// A message that a peer sent once and that arrives now.
+    pub(crate) fn inject(&mut self, from: NodeId, to: NodeId, message: Message) {
+        self.step(to, Input::Message { from, message });
+        self.settle();
+    }
+
+    /// What a node has stored, to be damaged.
+    pub(crate) fn engine(&self, node: NodeId) -> MemoryEngine {
+        self.processes[&node].engine.clone()
     }
 
     pub(crate) fn free_space(&mut self, node: NodeId, bytes: u64) {
