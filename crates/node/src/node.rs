@@ -30,6 +30,8 @@ use crate::writes::{PeerWrite, Who};
 const SETTLE: Duration = Duration::from_secs(2);
 /// Staged writes above this are applied though a sync is under way, in bytes: memory stays bounded.
 const MAX_STAGED_BYTES: usize = 8 << 20;
+/// Requests whose bookkeeping goes on, for a replica that hangs, may be so many times as many as those that are waited for.
+const BOOKKEEPING: usize = 4;
 /// The same warning is not said again before this has passed.
 const WARN_AGAIN: Duration = Duration::from_secs(30);
 
@@ -449,14 +451,12 @@ impl<E: Engine> Node<E> {
     }
 
     pub(crate) fn check_load(&self) -> Result<(), Failure> {
-        if self.tasks.len() < self.settings.max_tasks {
+        let limit = self.settings.max_tasks;
+        if self.tasks.waited_for() < limit && self.tasks.len() < BOOKKEEPING * limit {
             return Ok(());
         }
         Err(Failure::Overloaded {
-            detail: format!(
-                "{} requests are in progress, which is the limit",
-                self.settings.max_tasks
-            ),
+            detail: format!("{limit} requests are in progress, which is the limit"),
         })
     }
 

@@ -70,6 +70,7 @@ pub(crate) enum Work {
 pub(crate) struct Tasks {
     last: TaskId,
     live: BTreeMap<TaskId, Task>,
+    waited_for: usize,
     timers: BTreeSet<(Instant, TaskId)>,
 }
 
@@ -80,6 +81,7 @@ impl Tasks {
         Tasks {
             last: random & FIRST_NUMBER_MASK,
             live: BTreeMap::new(),
+            waited_for: 0,
             timers: BTreeSet::new(),
         }
     }
@@ -94,12 +96,18 @@ impl Tasks {
         self.live.len()
     }
 
+    /// How many have not replied: what goes on after the reply holds nobody up.
+    pub(crate) fn waited_for(&self) -> usize {
+        self.waited_for
+    }
+
     /// Takes a task out to work on it; [`Tasks::keep`] puts it back.
     pub(crate) fn take(&mut self, id: TaskId) -> Option<Task> {
         let mut task = self.live.remove(&id)?;
         if let Some(at) = task.timer.take() {
             self.timers.remove(&(at, id));
         }
+        self.waited_for -= usize::from(!task.replied);
         Some(task)
     }
 
@@ -113,6 +121,7 @@ impl Tasks {
         let at = at.min(task.deadline);
         task.timer = Some(at);
         self.timers.insert((at, id));
+        self.waited_for += usize::from(!task.replied);
         self.live.insert(id, task);
     }
 

@@ -349,10 +349,13 @@ impl<E: Engine> Replica<E> {
         let mut found = Vec::new();
         let mut bytes = 0;
         for sequence in self.hints.after(owner, after_sequence) {
-            let hint = self.stored_hint(owner, sequence)?;
-            let object = match hint.delta {
-                Some(delta) => delta,
-                None => self.read(&hint.address)?,
+            let (hint, object) = match self.whole_hint(owner, sequence) {
+                Err(error @ EngineError::Damaged { .. }) => {
+                    // It keeps nobody else's hint back; the write that it was of comes by read repair.
+                    tracing::warn!(%owner, sequence, %error, "a hint cannot be delivered");
+                    continue;
+                }
+                whole => whole?,
             };
             bytes += object
                 .versions()
@@ -378,6 +381,16 @@ impl<E: Engine> Replica<E> {
             });
         }
         Ok(found)
+    }
+
+    /// A hint with what it delivers.
+    fn whole_hint(&self, owner: NodeId, sequence: u64) -> Result<(StoredHint, Object), EngineError> {
+        let mut hint = self.stored_hint(owner, sequence)?;
+        let object = match hint.delta.take() {
+            Some(delta) => delta,
+            None => self.read(&hint.address)?,
+        };
+        Ok((hint, object))
     }
 
     fn stored_hint(&self, owner: NodeId, sequence: u64) -> Result<StoredHint, EngineError> {
