@@ -58,6 +58,37 @@ fn a_directory_of_another_node_is_refused() {
 }
 
 #[test]
+fn a_directory_of_another_cluster_is_refused_by_those_it_would_join() {
+    let mut stranger = Cluster::start(1);
+    stranger.signal(0, "TERM");
+    stranger.await_exit(0);
+    let cluster = Cluster::start(2);
+    let joins = format!("{},{}", cluster.flag(0, "--peer"), cluster.flag(1, "--peer"));
+    let (data, http, peer) = (
+        stranger.flag(0, "--data-dir"),
+        stranger.http(0),
+        stranger.flag(0, "--peer"),
+    );
+    let output = run(&[
+        "serve",
+        "--name",
+        "n1",
+        "--data-dir",
+        &data,
+        "--http",
+        http,
+        "--peer",
+        &peer,
+        "--join",
+        &joins,
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("they do not mix") && text.contains("--join"), "{text}");
+    assert_eq!(cluster.put(0, "/v1/kv/b/k", b"v").status, 204, "the others go on");
+}
+
+#[test]
 fn a_port_that_is_taken_is_named() {
     let cluster = Cluster::start(1);
     let directory = cluster.path().join("taken");

@@ -2,7 +2,7 @@
 //!
 //! A link carries messages one way: the dialler sends, and reads only to notice at once that the peer has closed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
@@ -32,6 +32,10 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
 /// After so long without a word the system asks whether the other side is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
+
+/// A node that is refused everywhere goes on trying for so long: a name may be taken by a life of its own that the others have not yet
+/// missed.
+const TURNED_AWAY_AFTER: Duration = Duration::from_secs(5);
 
 /// Sets what a connection between nodes needs. A socket that is closed already refuses, which its first use will tell.
 pub(crate) fn prepare(socket: &TcpStream) {
@@ -66,6 +70,10 @@ enum DialError {
 }
 
 impl DialError {
+    fn is_refusal(&self) -> bool {
+        matches!(self, DialError::Refused(_) | DialError::Unwanted(_))
+    }
+
     /// At a start peers come one after the other, and that one is not there yet is no reason for alarm.
     fn tell(&self, address: &str) {
         match self {
@@ -98,6 +106,14 @@ pub(crate) struct Links {
     /// A peer came: who waits to dial again need not wait any longer.
     nudged: Notify,
     diallers: RefCell<JoinSet<()>>,
+    /// Addresses whose last word was that this node and the one there do not go together, with the reason.
+    refusing: RefCell<BTreeMap<String, String>>,
+    /// Whether any link was ever up: a node that had one is never turned away.
+    had_one: Cell<bool>,
+    started: tokio::time::Instant,
+    refused: Notify,
+    /// Addresses that lead back to this node.
+    own: RefCell<BTreeSet<String>>,
 }
 
 /// A link that is up.
@@ -118,6 +134,11 @@ impl Links {
             changed: Notify::new(),
             nudged: Notify::new(),
             diallers: RefCell::default(),
+            refusing: RefCell::default(),
+            had_one: Cell::new(false),
+            started: tokio::time::Instant::now(),
+            refused: Notify::new(),
+            own: RefCell::default(),
         })
     }
 
@@ -156,6 +177,29 @@ impl Links {
     pub(crate) fn figures(&self) -> (usize, usize) {
         let up = self.up.borrow();
         (up.len(), up.values().map(|link| link.outbox.bytes()).sum())
+    }
+
+    /// Returns, with all reasons, where everybody who was asked has refused this node for a while, and nobody ever took it: its
+    /// directory is of another cluster, or its name is taken, and serving would be a mistake.
+    pub(crate) async fn turned_away(&self) -> String {
+        loop {
+            self.refused.notified().await;
+            let refusing = self.refusing.borrow();
+            let own = self.own.borrow();
+            let refuses = |address: &String| own.contains(address) || refusing.contains_key(address);
+            let all = self.asked.borrow().iter().all(refuses);
+            if all && !self.had_one.get() && self.started.elapsed() > TURNED_AWAY_AFTER {
+                let reasons: Vec<String> = refusing
+                    .iter()
+                    .map(|(address, reason)| format!("{address}: {reason}"))
+                    .collect();
+                return format!(
+                    "every address that this node knows refuses it ({}); correct --join, or start it with a directory of that cluster or \
+                     an empty one",
+                    reasons.join("; ")
+                );
+            }
+        }
     }
 
     async fn dial(&self, address: &str, to: Option<NodeId>) -> Result<Dialled, DialError> {
@@ -232,8 +276,12 @@ async fn keep(links: Rc<Links>, address: String) {
     let mut told = String::new();
     loop {
         match links.dial(&address, last_peer).await {
-            Ok(Dialled::Myself) => return,
+            Ok(Dialled::Myself) => {
+                links.own.borrow_mut().insert(address);
+                return;
+            }
             Ok(Dialled::Peer(socket, hello)) => {
+                links.had_one.set(true);
                 let peer = hello.record.id();
                 last_peer = Some(peer);
                 backoff.reset();
@@ -247,6 +295,12 @@ async fn keep(links: Rc<Links>, address: String) {
             }
             Err(error) => {
                 let text = error.to_string();
+                if error.is_refusal() {
+                    links.refusing.borrow_mut().insert(address.clone(), text.clone());
+                    links.refused.notify_one();
+                } else {
+                    links.refusing.borrow_mut().remove(&address);
+                }
                 if text != told {
                     error.tell(&address);
                     told = text;
