@@ -313,7 +313,8 @@ impl<'a> Server<'a> {
                 let path = self.directory.borrow().engine_path(EngineKind::Fjall.as_str());
                 let options = FjallOptions {
                     cache_bytes: self.config.cache_bytes.0,
-                    reserve_bytes: self.config.min_free_bytes.0,
+                    // The node refuses writes before the engine has to, which costs reads, too.
+                    reserve_bytes: self.config.min_free_bytes.0 / 2,
                     ..FjallOptions::default()
                 };
                 life.run(FjallEngine::open(&path, options)?, raised(stopping)).await
@@ -322,7 +323,8 @@ impl<'a> Server<'a> {
                 let path = self.directory.borrow().engine_path(EngineKind::Sled.as_str());
                 let options = SledOptions {
                     cache_bytes: self.config.cache_bytes.0,
-                    reserve_bytes: self.config.min_free_bytes.0,
+                    // The node refuses writes before the engine has to, which costs reads, too.
+                    reserve_bytes: self.config.min_free_bytes.0 / 2,
                 };
                 life.run(SledEngine::open(&path, options)?, raised(stopping)).await
             }
