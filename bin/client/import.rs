@@ -27,8 +27,9 @@ use super::{
 
 /// Files above this, the usual limit of a value, go one at a time: memory stays bounded whatever the tree holds.
 const LARGE: u64 = 1 << 20;
-/// Attempts to find out whether a file is stored already: not worth waiting for, it can be written again.
-const LOOKS: u32 = 3;
+/// Attempts to find out whether a file is stored already: not worth waiting for, as it can be written again. Where most owners of
+/// a key are down, nobody can tell that it holds nothing, and every further attempt would wait for a second.
+const LOOKS: u32 = 1;
 /// Between a read that does not show what was written and the next write.
 const PAUSE: Duration = Duration::from_millis(100);
 
