@@ -88,7 +88,7 @@ impl<E: Engine> Driver<'_, E> {
                 tokio::select! {
                     report = self.reports.recv() => inputs.push(self.on_report(report)),
                     () = self.inbox.arrived() => {}
-                    reason = self.links.turned_away() => return Ended::Refused(reason),
+                    reason = self.links.turned_away(), if self.links.never_met() => return Ended::Refused(reason),
                     () = timer.as_mut() => {}
                     () = stop.as_mut(), if !stopping => {
                         stopping = true;

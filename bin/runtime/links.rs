@@ -179,6 +179,11 @@ impl Links {
         (up.len(), up.values().map(|link| link.outbox.bytes()).sum())
     }
 
+    /// Whether no peer has ever taken this node.
+    pub(crate) fn never_met(&self) -> bool {
+        !self.had_one.get()
+    }
+
     /// Returns, with all reasons, where everybody who was asked has refused this node for a while, and nobody ever took it: its
     /// directory is of another cluster, or its name is taken, and serving would be a mistake.
     pub(crate) async fn turned_away(&self) -> String {
@@ -188,7 +193,7 @@ impl Links {
             let own = self.own.borrow();
             let refuses = |address: &String| own.contains(address) || refusing.contains_key(address);
             let all = self.asked.borrow().iter().all(refuses);
-            if all && !self.had_one.get() && self.started.elapsed() > TURNED_AWAY_AFTER {
+            if all && self.never_met() && self.started.elapsed() > TURNED_AWAY_AFTER {
                 let reasons: Vec<String> = refusing
                     .iter()
                     .map(|(address, reason)| format!("{address}: {reason}"))

@@ -20,14 +20,14 @@
 mod journal;
 
 use std::borrow::Cow;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fjall::compaction::Leveled;
@@ -36,6 +36,7 @@ use fjall::{
     PersistMode,
 };
 
+use super::release::wait_for_release;
 use super::{Batch, Engine, EngineError, EngineSize, Operation, Space, Syncer, Visit};
 use crate::directory::{free_bytes, sync_directory};
 
@@ -62,9 +63,6 @@ const OVERLAPPING_TABLES: usize = 16;
 
 /// Free space is asked for again after so many bytes.
 const ROOM_CHECK_BYTES: u64 = 1 << 20;
-
-/// How long to wait for an engine that was dropped to let go of its files.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How to open the engine.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +136,9 @@ impl FjallEngine {
             create(path, options)?;
         }
         check_files(path)?;
-        wait_for_release(&path.join("lock")).map_err(io)?;
+        File::open(path.join("lock"))
+            .and_then(|lock| wait_for_release(&lock))
+            .map_err(io)?;
         journal::repair(path)?;
         let (database, keyspaces) = open_database(path, options)?;
         let shared = Shared {
@@ -470,21 +470,6 @@ fn check_files(path: &Path) -> Result<(), EngineError> {
         }
     }
     Ok(())
-}
-
-/// Waits until nobody has the database open: a dropped engine's worker may still be at its last task.
-fn wait_for_release(lock: &Path) -> io::Result<()> {
-    let file = File::open(lock)?;
-    let begun = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return file.unlock(),
-            Err(TryLockError::WouldBlock) if begun.elapsed() < RELEASE_TIMEOUT => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 #[cfg(test)]

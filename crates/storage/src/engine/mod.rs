@@ -8,6 +8,7 @@ pub(crate) mod conformance;
 mod error;
 pub mod fjall;
 pub mod memory;
+mod release;
 pub mod sled;
 
 use std::ops::ControlFlow;

@@ -16,17 +16,17 @@
 //! - `Mode` is not used anywhere in this version.
 
 use std::collections::HashSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use sled::IVec;
 
+use super::release::wait_for_release;
 use super::{Batch, Engine, EngineError, EngineSize, MAX_ENGINE_KEY_BYTES, Operation, Space, Syncer, Visit};
 use crate::directory::{free_bytes, sync_directory};
 
@@ -48,9 +48,6 @@ const UNSYNCED_BYTES: u64 = SEGMENT_BYTES as u64;
 
 /// Free space is asked for again after so many bytes.
 const ROOM_CHECK_BYTES: u64 = 1 << 20;
-
-/// How long to wait for an engine that was dropped to let go of its file.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Marks the keys of pieces: beside the tags of the spaces.
 const PIECE: u8 = 0x80;
@@ -106,7 +103,12 @@ impl SledEngine {
         let doing = "opening the engine";
         let created = !path.exists();
         fs::create_dir_all(path).map_err(|error| EngineError::from_io(doing, &error))?;
-        wait_for_release(&path.join("db")).map_err(|error| EngineError::from_io(doing, &error))?;
+        match File::open(path.join("db")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => opened
+                .and_then(|db| wait_for_release(&db))
+                .map_err(|error| EngineError::from_io(doing, &error))?,
+        }
         remove_unfinished_snapshots(path).map_err(|error| EngineError::from_io(doing, &error))?;
         let config = sled::Config::new()
             .path(path)
@@ -437,24 +439,6 @@ fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Waits until nobody holds the file: a dropped engine's threads let go of it a moment later, and may write to it until then.
-fn wait_for_release(path: &Path) -> io::Result<()> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        opened => opened?,
-    };
-    let begun = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return file.unlock(),
-            Err(TryLockError::WouldBlock) if begun.elapsed() < RELEASE_TIMEOUT => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 /// Makes what opening created durable: the files and their names.
