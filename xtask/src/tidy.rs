@@ -6,7 +6,9 @@ use std::path::Path;
 use walkdir::WalkDir;
 
 /// Each crate with the crates of this workspace that it may depend on.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
+    ("mutants", &[]),
+    ("checker", &[]),
     ("causality", &[]),
     ("ring", &[]),
     ("coordinator", &["causality", "ring"]),
@@ -19,6 +21,13 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ),
     ("http", &["causality", "ring", "coordinator"]),
     ("client", &[]),
+    (
+        "sim",
+        &[
+            "causality", "ring", "coordinator", "membership", "storage", "protocol", "node", "checker", "mutants",
+        ],
+    ),
+    ("faults", &["client", "checker"]),
 ];
 /// Crates without clocks, sockets, files, threads and random order.
 const PURE: [&str; 6] = ["causality", "ring", "coordinator", "membership", "protocol", "node"];

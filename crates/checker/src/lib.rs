@@ -1,0 +1,9 @@
+//! What a store promised is checked on what its clients saw: a violation names the promise, the key and the operations.
+
+mod check;
+mod history;
+
+pub use check::{Violation, check};
+pub use history::{
+    Action, Bucket, Conflicts, Fault, Final, History, HistoryError, Operation, Outcome, Record, Replaces,
+};

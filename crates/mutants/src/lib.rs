@@ -1,0 +1,1 @@
+//! A planted bug exists only in a build with the feature `planted`, and there only in the thread that planted it.
