@@ -20,5 +20,6 @@ mod writes;
 
 pub use io::{ClientId, Effect, Input, Level};
 pub use memory::OpenError;
+pub use metrics::Usage;
 pub use node::Node;
 pub use settings::{Now, Settings};

@@ -41,6 +41,32 @@ impl Counters {
     }
 }
 
+/// What a node holds that must stay bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Requests being worked on, also those that only keep books after their reply.
+    pub requests: usize,
+    /// Those that somebody waits for; bounded by [`crate::Settings::max_tasks`].
+    pub waited_for: usize,
+    /// Bytes staged for the next batch.
+    pub staged_bytes: usize,
+    /// Hints of all owners.
+    pub hints: u64,
+    /// Bytes of the hints for the owner that has most; bounded by [`crate::Settings::hint_bytes_per_peer`].
+    pub largest_hint_bytes: u64,
+}
+
+pub(crate) fn usage<E: Engine>(node: &Node<E>) -> Usage {
+    let waiting = node.replica.hint_summary();
+    Usage {
+        requests: node.tasks.len(),
+        waited_for: node.tasks.waited_for(),
+        staged_bytes: node.replica.staged_bytes(),
+        hints: waiting.values().map(|waiting| waiting.hints).sum(),
+        largest_hint_bytes: waiting.values().map(|waiting| waiting.bytes).max().unwrap_or(0),
+    }
+}
+
 pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
     let counters = &node.counters;
     let mut text = String::new();
@@ -136,17 +162,14 @@ fn gauges<E: Engine>(node: &Node<E>, text: &mut String) {
         "The ring's epoch; 0 before there is one.",
         node.advertised().epoch,
     );
+    let usage = usage(node);
     gauge(
         "requests_in_progress",
         "Requests being worked on.",
-        node.tasks.len() as u64,
+        usage.requests as u64,
     );
     let waiting = node.replica.hint_summary();
-    gauge(
-        "hints_waiting",
-        "Hints kept here.",
-        waiting.values().map(|waiting| waiting.hints).sum(),
-    );
+    gauge("hints_waiting", "Hints kept here.", usage.hints);
     gauge(
         "hints_waiting_bytes",
         "Bytes of the hints kept here.",

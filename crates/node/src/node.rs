@@ -20,7 +20,7 @@ use crate::handoff::Handoff;
 use crate::io::{Effect, Input, Level};
 use crate::latency::Latency;
 use crate::memory::{self, Cluster, Memory, OpenError};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Usage};
 use crate::reads::PeerRead;
 use crate::settings::{Now, Settings};
 use crate::tasks::{Requester, Tasks, Work};
@@ -209,6 +209,11 @@ impl<E: Engine> Node<E> {
     /// Why the disk cannot be used any more; the node then serves nothing until it is opened anew.
     pub fn failure(&self) -> Option<&str> {
         self.failed.as_deref()
+    }
+
+    /// What this node holds that must stay bounded.
+    pub fn usage(&self) -> Usage {
+        crate::metrics::usage(self)
     }
 
     /// The counters and gauges of this node.

@@ -1,0 +1,95 @@
+//! The command line; what is wrong with it is one line.
+
+use std::path::PathBuf;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand};
+
+use crate::nemesis::{self, Nemesis};
+
+/// Faults in real processes: nodes are killed, paused, cut off and filled up under load, and their promises checked
+#[derive(Parser)]
+#[command(name = "annulus-faults", arg_required_else_help = false)]
+pub(crate) struct Program {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run nodes, clients and faults, and check what the clients saw
+    #[command(after_help = RUN_HELP)]
+    Run(Box<Run>),
+    /// List the kinds of faults, and whether each can run here
+    List,
+}
+
+const RUN_HELP: &str = "A seed gives the same faults at the same times again, and the same requests of each client; how they meet is up to \
+    the machine, so a violation may take several runs to show again. The history has all of it: annulus-check reads it.\n\n\
+    Exit status: 0 where every promise was kept, 1 where one was broken, 2 where the run could not be, 130 where it was stopped.";
+
+#[derive(Args)]
+pub(crate) struct Run {
+    /// Kinds of faults, with commas between; all that can run here if left out
+    #[arg(long, value_delimiter = ',', value_parser = parse_nemesis, value_name = "KIND,…")]
+    pub(crate) nemesis: Vec<&'static Nemesis>,
+    /// How long clients work and faults come
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: u32,
+    /// Of the schedule of faults; a random one if left out
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Nodes
+    #[arg(long, default_value = "5", value_parser = RangedU64ValueParser::<usize>::new().range(3..=25))]
+    pub(crate) nodes: usize,
+    /// Clients, each with one request at a time
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) clients: u32,
+    /// Keys that they share
+    #[arg(long, default_value = "20", value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub(crate) keys: usize,
+    /// Requests a second, of all clients together
+    #[arg(long, default_value = "500", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+    /// Where the history goes; into the directory for temporary files if left out
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+    /// An empty directory for data and logs, which stays; one that goes if left out
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Keep data and logs of a clean run too
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// The binary to run
+    #[arg(long, env = "ANNULUS_BIN", default_value = "target/release/annulus", value_name = "FILE")]
+    pub(crate) annulus: PathBuf,
+}
+
+fn parse_nemesis(name: &str) -> Result<&'static Nemesis, String> {
+    nemesis::find(name).ok_or_else(|| {
+        let names: Vec<&str> = nemesis::ALL.iter().map(|nemesis| nemesis.name).collect();
+        format!("there is no such kind of fault, only {}", names.join(", "))
+    })
+}
+
+impl Run {
+    /// What can be seen to be wrong before anything is started; kinds that were left out are filled in.
+    pub(crate) fn complete(&mut self) -> Result<(), String> {
+        let file = self.annulus.display();
+        self.annulus = match self.annulus.canonicalize() {
+            Ok(path) if path.is_file() => path,
+            Ok(_) => return Err(format!("--annulus {file}: it is no file")),
+            Err(error) => return Err(format!("--annulus {file}: {error}; cargo build --release builds it")),
+        };
+        if self.nemesis.is_empty() {
+            self.nemesis = nemesis::ALL.into_iter().filter(|nemesis| nemesis.needs.check().is_ok()).collect();
+        }
+        self.nemesis.sort_by_key(|nemesis| nemesis.name);
+        self.nemesis.dedup_by_key(|nemesis| nemesis.name);
+        for nemesis in &self.nemesis {
+            let check = nemesis.needs.check();
+            check.map_err(|why| format!("{} cannot run here: {why}", nemesis.name))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! `annulus-faults`: real nodes of the store meet faults under load, and what their clients saw is held against what was promised.
+
+mod arguments;
+mod cluster;
+mod dialler;
+mod disk;
+mod nemesis;
+mod proxy;
+mod record;
+mod report;
+mod run;
+mod schedule;
+mod settle;
+mod shim;
+mod trouble;
+mod workload;
+mod world;
+
+use std::os::unix::process::CommandExt as _;
+use std::process::ExitCode;
+
+use arguments::{Command, Program, Run};
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use nemesis::Needs;
+use run::Ended;
+
+/// The exit status of bad usage, and of a run that could not be.
+const BAD: u8 = 2;
+/// As shells say it of a program that an interrupt has ended.
+const INTERRUPTED: u8 = 130;
+/// Set where this process already is in a mount namespace of its own.
+const INSIDE: &str = "ANNULUS_FAULTS_INSIDE";
+
+fn main() -> ExitCode {
+    let program = match Program::try_parse() {
+        Ok(program) => program,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            print!("{error}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            return bad(line.strip_prefix("error: ").unwrap_or(line));
+        }
+    };
+    match program.command {
+        Command::List => list(),
+        Command::Run(mut run) => match run.complete() {
+            Ok(()) => start(&run),
+            Err(why) => bad(&why),
+        },
+    }
+}
+
+fn bad(why: &str) -> ExitCode {
+    eprintln!("annulus-faults: {why}");
+    ExitCode::from(BAD)
+}
+
+fn list() -> ExitCode {
+    for nemesis in nemesis::ALL {
+        println!("{:<10} {}", nemesis.name, nemesis.about);
+        let here = match nemesis.needs.check() {
+            Ok(()) => "can run here".to_owned(),
+            Err(why) => format!("cannot run here: {why}"),
+        };
+        println!("{:<10} needs {}; {here}", "", nemesis.needs.text());
+    }
+    ExitCode::SUCCESS
+}
+
+fn start(run: &Run) -> ExitCode {
+    let mounts = run.nemesis.iter().any(|nemesis| nemesis.needs == Needs::SmallDisks);
+    if mounts && std::env::var_os(INSIDE).is_none() {
+        return again_inside();
+    }
+    let seed = run.seed.unwrap_or_else(rand::random);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return bad(&error.to_string()),
+    };
+    match runtime.block_on(run::run(run, seed)) {
+        Ok(Ended::Told(report)) => ExitCode::from(u8::from(!report.is_clean())),
+        Ok(Ended::Stopped) => {
+            eprintln!("annulus-faults: stopped; what it had started has ended");
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(trouble) => bad(&trouble.to_string()),
+    }
+}
+
+/// Becomes the same command in a mount namespace of its own: what is mounted there is nobody else's, and ends with it.
+fn again_inside() -> ExitCode {
+    let (namespace, program) = match (disk::namespace(), std::env::current_exe()) {
+        (Ok(namespace), Ok(program)) => (namespace, program),
+        (Err(why), _) => return bad(&why),
+        (_, Err(error)) => return bad(&error.to_string()),
+    };
+    let error = std::process::Command::new(namespace[0])
+        .args(&namespace[1..])
+        .arg(program)
+        .args(std::env::args_os().skip(1))
+        .env(INSIDE, "1")
+        .exec();
+    bad(&format!("{}: {error}", namespace[0]))
+}

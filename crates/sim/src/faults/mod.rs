@@ -1,0 +1,169 @@
+//! Everything that goes wrong in the field, each as a file: it begins, it ends, and its dice say whom it hits.
+
+mod bit_rot;
+mod blackout;
+mod bridge;
+mod clock_jump;
+mod clock_years;
+mod clog;
+mod corrupt;
+mod crash;
+mod crash_in_recovery;
+mod disk_full;
+mod lost_answer;
+mod lost_record;
+mod one_way;
+mod partition;
+mod pause;
+mod power_loss;
+mod read_error;
+mod reset;
+mod slow_disk;
+mod slow_link;
+mod swapped_disks;
+mod wipe;
+mod write_error;
+mod yesterday;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use crate::world::World;
+
+/// What of the promises does not hold after a fault, in this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weakens {
+    /// Nothing: all promises hold.
+    Nothing,
+    /// A record is damaged: its owner answers nothing for that key until it is refilled, which this version does not do.
+    OneRecord,
+    /// A disk's contents are gone or old: what one replica alone had is lost, and until it is refilled strict reads may miss writes.
+    OneDisk,
+    /// This version does not withstand it: drawn only on demand.
+    Everything,
+}
+
+/// A kind of fault.
+pub(crate) trait Fault: Sync {
+    /// Its name, as given to `--faults`.
+    fn name(&self) -> &'static str;
+    /// What it does, in one line.
+    fn about(&self) -> &'static str;
+    /// What it weakens.
+    fn weakens(&self) -> Weakens {
+        Weakens::Nothing
+    }
+    /// It begins. The same dice are thrown at its end, so what they hit is the same.
+    fn begin(&self, world: &mut World, dice: Dice);
+    /// It ends.
+    fn end(&self, _world: &mut World, _dice: Dice) {}
+}
+
+/// All of them.
+pub(crate) const ALL: [&dyn Fault; 24] = [
+    &bit_rot::BitRot,
+    &blackout::Blackout,
+    &bridge::Bridge,
+    &clock_jump::ClockJump,
+    &clock_years::ClockYears,
+    &clog::Clog,
+    &corrupt::Corrupt,
+    &crash::Crash,
+    &crash_in_recovery::CrashInRecovery,
+    &disk_full::DiskFull,
+    &lost_answer::LostAnswer,
+    &lost_record::LostRecord,
+    &one_way::OneWay,
+    &partition::Partition,
+    &pause::Pause,
+    &power_loss::PowerLoss,
+    &read_error::ReadError,
+    &reset::Reset,
+    &slow_disk::SlowDisk,
+    &slow_link::SlowLink,
+    &swapped_disks::SwappedDisks,
+    &wipe::Wipe,
+    &write_error::WriteError,
+    &yesterday::Yesterday,
+];
+
+/// The draws of one fault.
+pub(crate) struct Dice(StdRng);
+
+impl Dice {
+    pub(crate) fn of(seed: u64) -> Dice {
+        Dice(StdRng::seed_from_u64(seed))
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0.random_range(0..bound.max(1))
+    }
+
+    pub(crate) fn chance(&mut self, of_100: u32) -> bool {
+        self.0.random_ratio(of_100, 100)
+    }
+
+    pub(crate) fn node(&mut self, world: &World) -> usize {
+        self.0.random_range(0..world.count())
+    }
+
+    /// Two different nodes.
+    pub(crate) fn pair(&mut self, world: &World) -> (usize, usize) {
+        let from = self.node(world);
+        let to = (from + self.0.random_range(1..world.count())) % world.count();
+        (from, to)
+    }
+
+    /// All nodes, in random order.
+    pub(crate) fn shuffled(&mut self, world: &World) -> Vec<usize> {
+        let mut nodes: Vec<usize> = (0..world.count()).collect();
+        nodes.shuffle(&mut self.0);
+        nodes
+    }
+
+    /// All directed pairs, in random order.
+    pub(crate) fn shuffled_pairs(&mut self, world: &World) -> Vec<(usize, usize)> {
+        let count = world.count();
+        let mut pairs: Vec<(usize, usize)> = (0..count)
+            .flat_map(|from| (0..count).map(move |to| (from, to)))
+            .filter(|(from, to)| from != to)
+            .collect();
+        pairs.shuffle(&mut self.0);
+        pairs
+    }
+
+    /// The nodes in two groups, neither empty.
+    pub(crate) fn halves(&mut self, world: &World) -> (Vec<usize>, Vec<usize>) {
+        let mut nodes = self.shuffled(world);
+        let rest = nodes.split_off(self.0.random_range(1..world.count()));
+        (nodes, rest)
+    }
+}
+
+/// Messages from one to the other do not pass any more, and connections cannot be made.
+pub(crate) fn block(world: &mut World, from: usize, to: usize) {
+    world.link_mut(from, to).blocked += 1;
+    world.break_link(from, to);
+}
+
+pub(crate) fn unblock(world: &mut World, from: usize, to: usize) {
+    world.link_mut(from, to).blocked -= 1;
+}
+
+/// Every directed pair between two groups.
+pub(crate) fn between(one: &[usize], other: &[usize]) -> Vec<(usize, usize)> {
+    let pairs = one.iter().flat_map(|&a| other.iter().map(move |&b| (a, b)));
+    pairs.flat_map(|(a, b)| [(a, b), (b, a)]).collect()
+}
+
+/// A process that a fault ends stays down as long as the fault lasts.
+pub(crate) fn put_down(world: &mut World, node: usize, death: crate::world::Death) {
+    world.processes[node].kept_down += 1;
+    world.kill(node, death);
+}
+
+pub(crate) fn put_up(world: &mut World, node: usize) {
+    world.processes[node].kept_down -= 1;
+    world.start(node);
+}

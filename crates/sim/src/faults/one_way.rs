@@ -1,0 +1,36 @@
+//! One direction of a link is cut: it hears, and is not heard.
+
+use super::{Dice, Fault, block, unblock};
+use crate::world::World;
+
+pub(super) struct OneWay;
+
+impl Fault for OneWay {
+    fn name(&self) -> &'static str {
+        "one-way"
+    }
+
+    fn about(&self) -> &'static str {
+        "what one node sends does not reach one other, or any other"
+    }
+
+    fn begin(&self, world: &mut World, mut dice: Dice) {
+        for (from, to) in pairs(world, &mut dice) {
+            block(world, from, to);
+        }
+    }
+
+    fn end(&self, world: &mut World, mut dice: Dice) {
+        for (from, to) in pairs(world, &mut dice) {
+            unblock(world, from, to);
+        }
+    }
+}
+
+fn pairs(world: &World, dice: &mut Dice) -> Vec<(usize, usize)> {
+    let (from, to) = dice.pair(world);
+    match dice.chance(50) {
+        true => vec![(from, to)],
+        false => (0..world.count()).filter(|&to| to != from).map(|to| (from, to)).collect(),
+    }
+}

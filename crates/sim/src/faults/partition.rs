@@ -1,0 +1,30 @@
+//! The network is cut in two.
+
+use super::{Dice, Fault, between, block, unblock};
+use crate::world::World;
+
+pub(super) struct Partition;
+
+impl Fault for Partition {
+    fn name(&self) -> &'static str {
+        "partition"
+    }
+
+    fn about(&self) -> &'static str {
+        "two groups of nodes do not reach each other"
+    }
+
+    fn begin(&self, world: &mut World, mut dice: Dice) {
+        let (one, other) = dice.halves(world);
+        for (from, to) in between(&one, &other) {
+            block(world, from, to);
+        }
+    }
+
+    fn end(&self, world: &mut World, mut dice: Dice) {
+        let (one, other) = dice.halves(world);
+        for (from, to) in between(&one, &other) {
+            unblock(world, from, to);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! A seed draws the cluster, the workload and the faults, so that every seed is another configuration (swarm testing).
+//!
+//! Groce et al., "Swarm Testing" (ISSTA 2012): leaving features out at random finds more than having all of them always.
+//! A plan is data: shrinking takes calls, faults and nodes out of it.
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+use crate::faults::{self, Weakens};
+use crate::queue::{MICROSECOND, MILLISECOND, Nanos, SECOND};
+use crate::workloads;
+
+/// Everything that a run follows from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What it was drawn from.
+    pub seed: u64,
+    /// 3 to 9.
+    pub nodes: usize,
+    /// Zones they are spread over.
+    pub zones: usize,
+    /// Of the ring.
+    pub partitions: u32,
+    /// The replication factor.
+    pub replicas: u8,
+    /// The bound of requests in progress a node.
+    pub max_tasks: usize,
+    /// The bound of hints for one owner, in bytes.
+    pub hint_bytes: u64,
+    /// How the network is.
+    pub(crate) network: Network,
+    /// How long a sync takes, least and most.
+    pub(crate) sync: (Nanos, Nanos),
+    /// How fast each node's clock runs.
+    pub(crate) drift_ppm: Vec<i64>,
+    /// How long faults and calls go on.
+    pub(crate) length: Nanos,
+    /// What clients do, by time.
+    pub(crate) calls: Vec<PlannedCall>,
+    /// What goes wrong.
+    pub(crate) faults: Vec<PlannedFault>,
+    /// In the liveness phase this node stays down or cut off for ever.
+    pub(crate) lost_node: Option<LostNode>,
+}
+
+/// How a network is at its best.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Network {
+    /// How long a message takes, least and most.
+    pub(crate) delay: (Nanos, Nanos),
+    /// Of a million messages, so many are lost.
+    pub(crate) lost_per_million: u32,
+    /// Of a million, so many arrive twice.
+    pub(crate) twice_per_million: u32,
+}
+
+/// A request of a client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlannedCall {
+    pub(crate) at: Nanos,
+    pub(crate) client: u32,
+    /// Which of [`workloads::ALL`].
+    pub(crate) workload: usize,
+    /// What is drawn for it.
+    pub(crate) dice: u64,
+}
+
+/// A fault.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlannedFault {
+    pub(crate) at: Nanos,
+    pub(crate) lasts: Nanos,
+    /// Which of [`faults::ALL`].
+    pub(crate) fault: usize,
+    pub(crate) dice: u64,
+}
+
+/// A fault that never heals.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LostNode {
+    Down(usize),
+    CutOff(usize),
+}
+
+/// What a plan may draw from.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Only these faults, by name, though they be drawn on demand only; all that hold every promise where it is empty.
+    pub faults: Vec<String>,
+    /// Only these workloads, by name.
+    pub workloads: Vec<String>,
+    /// So many nodes, requests a simulated second and simulated seconds, and no faults: for measuring.
+    pub measure: Option<(usize, u32, u32)>,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn draw(seed: u64, scope: &Scope) -> Plan {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let nodes = match scope.measure {
+            Some((nodes, ..)) => nodes,
+            None => *[3, 3, 4, 5, 5, 5, 6, 7, 8, 9].choose(&mut rng).unwrap_or(&5),
+        };
+        let slow = *[1, 1, 1, 5, 30].choose(&mut rng).unwrap_or(&1);
+        let least = rng.random_range(20..500) * MICROSECOND;
+        let network = Network {
+            delay: (least, least + rng.random_range(0..2000) * MICROSECOND * slow),
+            lost_per_million: *[0, 0, 0, 100, 2000, 20_000].choose(&mut rng).unwrap_or(&0),
+            twice_per_million: *[0, 0, 0, 0, 2000].choose(&mut rng).unwrap_or(&0),
+        };
+        let sync_least = rng.random_range(50..2000) * MICROSECOND;
+        let sync = (sync_least, sync_least + rng.random_range(0..4) * MILLISECOND * slow);
+        let drifts = rng.random_bool(0.3);
+        let drift_ppm = (0..nodes)
+            .map(|_| if drifts { rng.random_range(-300..300) } else { 0 })
+            .collect();
+        let mut plan = Plan {
+            seed,
+            nodes,
+            zones: rng.random_range(1..=nodes.min(3)),
+            partitions: 1 << rng.random_range(3..8),
+            replicas: (*[3, 3, 3, 3, 2, 4, 5].choose(&mut rng).unwrap_or(&3)).min(nodes as u8),
+            max_tasks: *[20_000, 20_000, 20_000, 64, 8].choose(&mut rng).unwrap_or(&20_000),
+            hint_bytes: *[256 << 20, 256 << 20, 64 << 10].choose(&mut rng).unwrap_or(&(256 << 20)),
+            network,
+            sync,
+            drift_ppm,
+            length: rng.random_range(10..60) * SECOND,
+            calls: Vec::new(),
+            faults: Vec::new(),
+            lost_node: None,
+        };
+        if rng.random_bool(0.5) {
+            let node = rng.random_range(0..nodes);
+            plan.lost_node = Some(if rng.random_bool(0.5) { LostNode::Down(node) } else { LostNode::CutOff(node) });
+        }
+        let mut rate = rng.random_range(5..80);
+        if let Some((_, requests, seconds)) = scope.measure {
+            rate = requests;
+            plan.measured(seconds);
+        }
+        plan.draw_calls(&mut rng, scope, rate);
+        if scope.measure.is_none() {
+            plan.draw_faults(&mut rng, scope);
+        }
+        plan
+    }
+
+    /// A cluster as most are, for figures that compare.
+    fn measured(&mut self, seconds: u32) {
+        self.zones = 1;
+        self.partitions = 64;
+        self.replicas = 3;
+        self.max_tasks = 20_000;
+        self.hint_bytes = 256 << 20;
+        self.network.delay = (100 * MICROSECOND, 500 * MICROSECOND);
+        self.network.lost_per_million = 0;
+        self.network.twice_per_million = 0;
+        self.sync = (200 * MICROSECOND, MILLISECOND);
+        self.length = Nanos::from(seconds) * SECOND;
+        self.lost_node = None;
+    }
+
+    fn draw_calls(&mut self, rng: &mut StdRng, scope: &Scope, per_second: u32) {
+        let mut mix: Vec<usize> = (0..workloads::ALL.len())
+            .filter(|&workload| scope.allows_workload(workloads::ALL[workload].name()))
+            .filter(|_| rng.random_bool(0.35))
+            .collect();
+        if mix.is_empty() || scope.measure.is_some() {
+            mix = vec![workloads::plain(scope)];
+        }
+        let clients = rng.random_range(1..10);
+        let pause = SECOND / Nanos::from(per_second.max(1));
+        let mut at = 0;
+        while at < self.length {
+            self.calls.push(PlannedCall {
+                at,
+                client: rng.random_range(0..clients),
+                workload: *mix.choose(rng).unwrap_or(&0),
+                dice: rng.random(),
+            });
+            at += rng.random_range(0..=2 * pause);
+        }
+    }
+
+    fn draw_faults(&mut self, rng: &mut StdRng, scope: &Scope) {
+        let allowed: Vec<usize> = (0..faults::ALL.len()).filter(|&fault| scope.allows_fault(fault)).collect();
+        let mut kinds: Vec<usize> = allowed.iter().copied().filter(|_| rng.random_bool(0.3)).collect();
+        if kinds.is_empty() {
+            kinds.extend(allowed.choose(rng));
+        }
+        let pause = SECOND / 10 * rng.random_range(5..60);
+        let longest = SECOND / 10 * rng.random_range(1..100);
+        let mut disks_lost = 0;
+        let mut at = rng.random_range(0..pause);
+        while at < self.length && !kinds.is_empty() {
+            let fault = *kinds.choose(rng).unwrap_or(&0);
+            let weakens = faults::ALL[fault].weakens();
+            let loses = matches!(weakens, Weakens::OneRecord | Weakens::OneDisk);
+            disks_lost += u32::from(loses);
+            // A second lost disk before the first is refilled may take the last copy.
+            if !loses || disks_lost == 1 {
+                self.faults.push(PlannedFault {
+                    at,
+                    lasts: rng.random_range(1..=longest),
+                    fault,
+                    dice: rng.random(),
+                });
+            }
+            at += rng.random_range(0..=2 * pause);
+        }
+    }
+
+    /// The most that a planned fault weakens.
+    pub(crate) fn weakens(&self) -> Weakens {
+        let weakens = self.faults.iter().map(|fault| faults::ALL[fault.fault].weakens());
+        weakens.max().unwrap_or(Weakens::Nothing)
+    }
+
+    /// What it plans, in lines for people.
+    pub fn describe(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "seed {}: {} nodes in {} zones, {} partitions, n={}, at most {} requests a node, {} bytes of hints an owner, \
+             messages take {}-{} µs, {} in a million lost, syncs {}-{} µs, {} calls in {} s",
+            self.seed,
+            self.nodes,
+            self.zones,
+            self.partitions,
+            self.replicas,
+            self.max_tasks,
+            self.hint_bytes,
+            self.network.delay.0 / MICROSECOND,
+            self.network.delay.1 / MICROSECOND,
+            self.network.lost_per_million,
+            self.sync.0 / MICROSECOND,
+            self.sync.1 / MICROSECOND,
+            self.calls.len(),
+            self.length / SECOND,
+        )];
+        for fault in &self.faults {
+            let seconds = |nanos: Nanos| nanos as f64 / SECOND as f64;
+            lines.push(format!(
+                "fault at {:.3} s for {:.3} s: {} (dice {})",
+                seconds(fault.at),
+                seconds(fault.lasts),
+                faults::ALL[fault.fault].name(),
+                fault.dice
+            ));
+        }
+        lines
+    }
+}
+
+impl Scope {
+    fn allows_fault(&self, fault: usize) -> bool {
+        let fault = faults::ALL[fault];
+        match self.faults.is_empty() {
+            true => fault.weakens() != Weakens::Everything,
+            false => self.faults.iter().any(|name| name == fault.name()),
+        }
+    }
+
+    pub(crate) fn allows_workload(&self, workload: &str) -> bool {
+        self.workloads.is_empty() || self.workloads.iter().any(|name| name == workload)
+    }
+
+    /// # Errors
+    /// Which name is none of a fault or a workload.
+    pub fn check(&self) -> Result<(), String> {
+        for name in &self.faults {
+            if !faults::ALL.iter().any(|fault| fault.name() == name) {
+                let known: Vec<&str> = faults::ALL.iter().map(|fault| fault.name()).collect();
+                return Err(format!("there is no fault `{name}`; there are {}", known.join(", ")));
+            }
+        }
+        for name in &self.workloads {
+            if !workloads::ALL.iter().any(|workload| workload.name() == name) {
+                let known: Vec<&str> = workloads::ALL.iter().map(|workload| workload.name()).collect();
+                return Err(format!("there is no workload `{name}`; there are {}", known.join(", ")));
+            }
+        }
+        Ok(())
+    }
+}

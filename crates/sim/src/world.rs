@@ -1,0 +1,699 @@
+//! All machines and what is under way between them: one event after the other, each at its simulated time.
+
+use annulus_coordinator::{Reply, Request};
+use annulus_node::{ClientId, Effect, Input, Level, Node, Settings};
+use annulus_protocol::Message;
+use annulus_ring::{NodeId, NodeName, Partitions};
+use annulus_storage::Replica;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::disk::{Disk, Mark};
+use crate::link::{self, Generation, Link};
+use crate::oracles::{Violation, Watch};
+use crate::plan::Plan;
+use crate::process::{Clock, Process};
+use crate::queue::{MICROSECOND, MILLISECOND, Nanos, Queue};
+use crate::trace::Trace;
+
+/// What happens at some time.
+enum Event {
+    Message {
+        from: usize,
+        to: usize,
+        generation: Generation,
+        message: Box<Message>,
+    },
+    Timer {
+        node: usize,
+        life: u32,
+    },
+    Synced {
+        node: usize,
+        life: u32,
+        batch: u64,
+        mark: Mark,
+    },
+    Connect {
+        from: usize,
+        to: usize,
+    },
+    Reopen {
+        node: usize,
+        life: u32,
+    },
+    Outside(Outside),
+}
+
+/// What whoever runs the world asked to be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outside {
+    /// The planned call of this number.
+    Call(usize),
+    /// The planned fault of this number begins.
+    Begin(usize),
+    /// It ends.
+    End(usize),
+    /// The time that was waited for.
+    Wake,
+}
+
+/// What a client of a node got.
+pub(crate) struct Answered {
+    pub(crate) client: u64,
+    pub(crate) at: Nanos,
+    /// Nothing where the node died.
+    pub(crate) reply: Option<Reply>,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// Kill -9: what was applied is with the operating system, and stays.
+    Killed,
+    /// The machine loses power: of what was not synced, so many batches stay.
+    PowerLoss { kept: usize },
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Events that the world handled.
+    pub events: u64,
+    /// Messages that were sent.
+    pub messages: u64,
+    /// Processes that were started, after the first time.
+    pub restarts: u64,
+    /// Syncs of disks.
+    pub syncs: u64,
+}
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) processes: Vec<Process>,
+    links: Vec<Link>,
+    queue: Queue<Event>,
+    pub(crate) now: Nanos,
+    rng: StdRng,
+    seed: u64,
+    network: crate::plan::Network,
+    sync: (Nanos, Nanos),
+    partitions: Partitions,
+    /// Requests of clients that were not answered, with the node that was asked.
+    waiting: Vec<(u64, usize)>,
+    pub(crate) answers: Vec<Answered>,
+    pub(crate) watch: Watch,
+    pub(crate) trace: Trace,
+    pub(crate) counts: Counts,
+    /// Faults are over: nothing is lost or late any more.
+    is_calm: bool,
+}
+
+impl World {
+    pub(crate) fn new(plan: &Plan, trace: Trace) -> World {
+        let count = plan.nodes;
+        let partitions = Partitions::new(plan.partitions).expect("a plan's partitions are a power of two");
+        let mut world = World {
+            processes: Vec::new(),
+            links: (0..count * count).map(|_| Link::default()).collect(),
+            queue: Queue::new(),
+            now: 0,
+            rng: StdRng::seed_from_u64(plan.seed ^ 0x5eed),
+            seed: plan.seed,
+            network: plan.network,
+            sync: plan.sync,
+            partitions,
+            waiting: Vec::new(),
+            answers: Vec::new(),
+            watch: Watch::new(partitions),
+            trace,
+            counts: Counts::default(),
+            is_calm: true,
+        };
+        let join: Vec<String> = (1..=count).map(|number| format!("n{number}:7")).collect();
+        for index in 0..count {
+            let number = index + 1;
+            let name = NodeName::parse(&format!("n{number}")).expect("a valid name");
+            let id = NodeId::of(&name);
+            let mut settings = Settings::new(name, format!("n{number}:8"), format!("n{number}:7"));
+            settings.join.clone_from(&join);
+            settings.bootstrap_expect = Some(count);
+            settings.partitions = partitions;
+            settings.replicas = plan.replicas;
+            settings.zone = format!("z{}", index % plan.zones);
+            settings.max_tasks = plan.max_tasks;
+            settings.hint_bytes_per_peer = plan.hint_bytes;
+            world.processes.push(Process {
+                id,
+                settings,
+                node: None,
+                disk: Disk::of(id),
+                backup: None,
+                life: 0,
+                started: 0,
+                paused: 0,
+                held: Vec::new(),
+                kept_down: 0,
+                timer_at: None,
+                clock: Clock {
+                    drift_ppm: plan.drift_ppm.get(index).copied().unwrap_or(0),
+                    ahead_millis: 0,
+                },
+                extra_sync: 0,
+            });
+        }
+        for node in 0..count {
+            world.start(node);
+        }
+        world
+    }
+
+    /// The next thing that happens; whatever is not the world's own business is returned.
+    pub(crate) fn step(&mut self) -> Option<Outside> {
+        let (at, event) = self.queue.pop()?;
+        self.now = at;
+        self.counts.events += 1;
+        match event {
+            Event::Outside(outside) => return Some(outside),
+            Event::Message {
+                from,
+                to,
+                generation,
+                message,
+            } => {
+                if self.link(from, to).delivers(generation, at) {
+                    self.trace.delivered(at, (from, to), &message);
+                    let from = self.processes[from].id;
+                    self.input(to, Input::Message { from, message: *message });
+                }
+            }
+            Event::Timer { node, life } => self.on_timer(node, life),
+            Event::Synced {
+                node,
+                life,
+                batch,
+                mark,
+            } => self.on_synced(node, life, batch, mark),
+            Event::Connect { from, to } => self.connect(from, to),
+            Event::Reopen { node, life } => {
+                if self.processes[node].life == life {
+                    self.start(node);
+                }
+            }
+        }
+        None
+    }
+
+    /// Asks to be told at a time.
+    pub(crate) fn tell(&mut self, at: Nanos, outside: Outside) {
+        self.queue.push(at.max(self.now), Event::Outside(outside));
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.processes.len()
+    }
+
+    pub(crate) fn index(&self, id: NodeId) -> Option<usize> {
+        self.processes.iter().position(|process| process.id == id)
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Option<NodeId> {
+        let process = self.processes.iter().find(|process| process.settings.name.as_str() == name);
+        process.map(|process| process.id)
+    }
+
+    pub(crate) fn partitions(&self) -> Partitions {
+        self.partitions
+    }
+
+    pub(crate) fn violated(&mut self, promise: &'static str, detail: String) {
+        self.watch.violations.push(Violation { promise, detail });
+    }
+
+    // Processes.
+
+    /// Starts a process on its disk, unless it runs or a fault keeps it down.
+    pub(crate) fn start(&mut self, node: usize) {
+        let seed = self.seed;
+        let now = self.now;
+        let process = &mut self.processes[node];
+        if process.node.is_some() || process.kept_down > 0 {
+            return;
+        }
+        process.started = now;
+        process.life += 1;
+        process.held.clear();
+        process.timer_at = None;
+        self.counts.restarts += u64::from(process.life > 1);
+        self.trace.note(now, || format!("n{} starts, life {}", node + 1, process.life));
+        let mut out = Vec::new();
+        let opened = process
+            .disk
+            .open(process.id)
+            .and_then(|disk| {
+                Replica::open(disk, process.settings.partitions).map_err(|error| error.to_string())
+            })
+            .and_then(|mut replica| {
+                replica.set_hint_limit_bytes(process.settings.hint_bytes_per_peer);
+                Node::open(process.settings.clone(), replica, process.now(now), process.seed(seed), &mut out)
+                    .map_err(|error| error.to_string())
+            });
+        match opened {
+            Ok(opened) => process.node = Some(opened),
+            Err(error) => {
+                // Its supervisor tries again.
+                let life = process.life;
+                self.trace.note(now, || format!("n{} does not start: {error}", node + 1));
+                self.queue.push(now + 500 * MILLISECOND, Event::Reopen { node, life });
+            }
+        }
+        self.interpret(node, out);
+        self.finish(node);
+    }
+
+    /// Ends a process, if it runs.
+    pub(crate) fn kill(&mut self, node: usize, death: Death) {
+        let now = self.now;
+        self.trace.note(now, || format!("n{} ends: {death:?}", node + 1));
+        let process = &mut self.processes[node];
+        if let Death::PowerLoss { kept } = death {
+            process.disk.lose_power(kept);
+        }
+        if process.node.take().is_none() {
+            return;
+        }
+        process.held.clear();
+        let (answers, waiting) = (&mut self.answers, &mut self.waiting);
+        waiting.retain(|&(client, asked)| {
+            if asked == node {
+                answers.push(Answered {
+                    client,
+                    at: now,
+                    reply: None,
+                });
+            }
+            asked != node
+        });
+        for other in 0..self.count() {
+            // What was on its way to it is gone; what it sent may have arrived.
+            let link = self.link_mut(other, node);
+            link.generation = link.generation.wrapping_add(1);
+            link.buffered_until = 0;
+            self.break_link(other, node);
+            self.break_link(node, other);
+            self.link_mut(node, other).is_wanted = false;
+        }
+    }
+
+    pub(crate) fn pause(&mut self, node: usize) {
+        self.processes[node].paused += 1;
+        let now = self.now;
+        self.trace.note(now, || format!("n{} is frozen", node + 1));
+    }
+
+    pub(crate) fn resume(&mut self, node: usize) {
+        let process = &mut self.processes[node];
+        process.paused -= 1;
+        if process.paused > 0 {
+            return;
+        }
+        let held = std::mem::take(&mut process.held);
+        let now = self.now;
+        self.trace.note(now, || format!("n{} goes on", node + 1));
+        // The timers of a process that wakes are looked at first or last, as the poll has it.
+        let first = self.rng.random_bool(0.5);
+        if first {
+            self.run_timers(node);
+        }
+        for input in held {
+            self.input(node, input);
+        }
+        self.run_timers(node);
+    }
+
+    pub(crate) fn swap_disks(&mut self, one: usize, other: usize) {
+        let disk = self.processes[one].disk.clone();
+        self.processes[one].disk = std::mem::replace(&mut self.processes[other].disk, disk);
+    }
+
+    /// The runtime looks at the file system, and tells the node.
+    pub(crate) fn report_free_space(&mut self, node: usize, bytes: u64) {
+        self.input(node, Input::FreeSpace { bytes });
+    }
+
+    // Links.
+
+    /// Every node sends to every other.
+    pub(crate) fn is_connected(&self) -> bool {
+        let count = self.count();
+        let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
+        pairs.filter(|(from, to)| from != to).all(|(from, to)| self.link(from, to).is_up)
+    }
+
+    fn link(&self, from: usize, to: usize) -> &Link {
+        &self.links[from * self.processes.len() + to]
+    }
+
+    pub(crate) fn link_mut(&mut self, from: usize, to: usize) -> &mut Link {
+        let count = self.processes.len();
+        &mut self.links[from * count + to]
+    }
+
+    /// The connection is reset: of what is under way, what comes first may have arrived already.
+    pub(crate) fn break_link(&mut self, from: usize, to: usize) {
+        let now = self.now;
+        let reach = now + self.rng.random_range(0..=self.network.delay.1);
+        let arrived = self.rng.random_bool(0.5);
+        let link = self.link_mut(from, to);
+        link.held.clear();
+        if !link.is_up {
+            return;
+        }
+        link.is_up = false;
+        link.generation = link.generation.wrapping_add(1);
+        link.buffered_until = if arrived { reach } else { 0 };
+        self.trace
+            .note(now, || format!("the link from n{} to n{} breaks", from + 1, to + 1));
+        let peer = self.processes[to].id;
+        self.input(from, Input::LinkDown { peer });
+        if self.link(from, to).is_wanted {
+            self.try_connect(from, to);
+        }
+    }
+
+    /// What was held back goes on its way.
+    pub(crate) fn release(&mut self, from: usize, to: usize) {
+        let link = self.link_mut(from, to);
+        if link.clogged == 0 {
+            for message in std::mem::take(&mut link.held) {
+                self.dispatch(from, to, message);
+            }
+        }
+    }
+
+    fn try_connect(&mut self, from: usize, to: usize) {
+        let most = (50 * MILLISECOND) << self.link(from, to).failures.min(5);
+        let pause = self.rng.random_range(0..most);
+        let now = self.now;
+        let link = self.link_mut(from, to);
+        if !link.is_trying {
+            link.is_trying = true;
+            self.queue.push(now + pause, Event::Connect { from, to });
+        }
+    }
+
+    fn connect(&mut self, from: usize, to: usize) {
+        let link = self.link_mut(from, to);
+        link.is_trying = false;
+        if link.is_up || !link.is_wanted {
+            return;
+        }
+        if link.blocked > 0 || !self.processes[to].is_running() || !self.shake_hands(from, to) {
+            self.link_mut(from, to).failures += 1;
+            self.try_connect(from, to);
+        }
+    }
+
+    fn shake_hands(&mut self, from: usize, to: usize) -> bool {
+        let hello = |node: usize, peer: usize| {
+            let process = &self.processes[node];
+            let to = Some(self.processes[peer].id);
+            process.node.as_ref().map(|state| state.hello(process.now(self.now), to))
+        };
+        let (Some(said), Some(heard)) = (hello(from, to), hello(to, from)) else {
+            return false;
+        };
+        let takes = |node: usize, hello| {
+            let process = &self.processes[node];
+            process.node.as_ref().is_some_and(|state| state.check_hello(hello).is_ok())
+        };
+        if !takes(to, &said) || !takes(from, &heard) {
+            return false;
+        }
+        let now = self.now;
+        self.trace.note(now, || format!("the link from n{} to n{} is up", from + 1, to + 1));
+        let link = self.link_mut(from, to);
+        link.is_up = true;
+        link.failures = 0;
+        link.generation = link.generation.wrapping_add(1);
+        link.last_due = now;
+        self.input(to, Input::Accepted { hello: said });
+        self.input(from, Input::LinkUp { hello: heard });
+        true
+    }
+
+    fn send(&mut self, from: usize, to: usize, message: Message) {
+        self.counts.messages += 1;
+        self.watch.message(&message);
+        let loss = self.network.lost_per_million;
+        let is_lost = !self.is_calm && loss > 0 && self.rng.random_ratio(loss, 1_000_000);
+        let link = self.link_mut(from, to);
+        if !link.is_up || is_lost {
+            return;
+        }
+        if link.loses == Some(message.kind()) {
+            link.loses = None;
+            return;
+        }
+        if std::mem::take(&mut link.corrupts) {
+            let dice = self.rng.random();
+            if let Err(detail) = link::read_damaged(&message, dice) {
+                self.violated("intact", detail);
+            }
+            // The receiver closes the connection.
+            self.break_link(from, to);
+            return;
+        }
+        if link.clogged > 0 {
+            link.held.push(Box::new(message));
+            return;
+        }
+        if self.counts.messages.is_multiple_of(1024)
+            && let Err(detail) = link::check_codec(&message)
+        {
+            self.violated("intact", detail);
+        }
+        self.dispatch(from, to, Box::new(message));
+    }
+
+    fn dispatch(&mut self, from: usize, to: usize, message: Box<Message>) {
+        let delay = self.rng.random_range(self.network.delay.0..=self.network.delay.1);
+        let twice = self.network.twice_per_million;
+        let is_twice = !self.is_calm && twice > 0 && self.rng.random_ratio(twice, 1_000_000);
+        let now = self.now;
+        let link = self.link_mut(from, to);
+        let due = (now + delay + link.extra_delay).max(link.last_due);
+        link.last_due = due;
+        let generation = link.generation;
+        if is_twice {
+            let message = message.clone();
+            self.queue.push(
+                due,
+                Event::Message {
+                    from,
+                    to,
+                    generation,
+                    message,
+                },
+            );
+        }
+        self.queue.push(
+            due,
+            Event::Message {
+                from,
+                to,
+                generation,
+                message,
+            },
+        );
+    }
+
+    // Nodes.
+
+    fn input(&mut self, node: usize, input: Input) {
+        let process = &mut self.processes[node];
+        if process.paused > 0 && process.node.is_some() {
+            return process.held.push(input);
+        }
+        let now = process.now(self.now);
+        let mut out = Vec::new();
+        if let Some(state) = &mut process.node {
+            state.step(now, input, &mut out);
+            state.finish(now, &mut out);
+            self.interpret(node, out);
+            self.after(node);
+        }
+    }
+
+    fn finish(&mut self, node: usize) {
+        let process = &mut self.processes[node];
+        let now = process.now(self.now);
+        let mut out = Vec::new();
+        if let Some(state) = &mut process.node {
+            state.finish(now, &mut out);
+        }
+        self.interpret(node, out);
+        self.after(node);
+    }
+
+    fn on_timer(&mut self, node: usize, life: u32) {
+        let process = &mut self.processes[node];
+        if process.life != life || process.timer_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        process.timer_at = None;
+        if process.is_running() {
+            self.run_timers(node);
+        }
+    }
+
+    fn run_timers(&mut self, node: usize) {
+        let process = &mut self.processes[node];
+        let now = process.now(self.now);
+        let mut out = Vec::new();
+        let Some(state) = &mut process.node else { return };
+        if state.next_deadline().is_some_and(|at| at <= now.monotonic) {
+            state.on_deadline(now, &mut out);
+            state.finish(now, &mut out);
+        }
+        self.interpret(node, out);
+        self.after(node);
+    }
+
+    /// Sees to the next timer, and to a disk that failed.
+    fn after(&mut self, node: usize) {
+        let now = self.now;
+        let process = &mut self.processes[node];
+        let Some(state) = &process.node else { return };
+        if state.failure().is_some() {
+            // As the runtime does: this life is over, and the directory is opened again after a while.
+            let life = process.life;
+            let pause = self.rng.random_range(10 * MILLISECOND..2000 * MILLISECOND);
+            self.kill(node, Death::Killed);
+            return self.queue.push(now + pause, Event::Reopen { node, life });
+        }
+        if let Err(detail) = self.watch.usage(|| state.usage(), &process.settings) {
+            let detail = format!("n{}: {detail}", node + 1);
+            self.violated("bounded", detail);
+            return;
+        }
+        let Some(deadline) = state.next_deadline() else { return };
+        let at = process.world_time(deadline).max(now + MICROSECOND);
+        if process.timer_at.is_none_or(|timer| at < timer) {
+            process.timer_at = Some(at);
+            let life = process.life;
+            self.queue.push(at, Event::Timer { node, life });
+        }
+    }
+
+    fn on_synced(&mut self, node: usize, life: u32, batch: u64, mark: Mark) {
+        if self.processes[node].life != life || self.processes[node].node.is_none() {
+            return;
+        }
+        self.counts.syncs += 1;
+        let input = match self.processes[node].disk.sync_to(mark) {
+            Ok(()) => Input::Synced { batch },
+            Err(reason) => Input::StorageFailed { reason },
+        };
+        self.input(node, input);
+    }
+
+    fn interpret(&mut self, node: usize, effects: Vec<Effect>) {
+        let now = self.now;
+        for effect in effects {
+            match effect {
+                Effect::Send { to, message } => match self.index(to) {
+                    Some(to) => self.send(node, to, message),
+                    None => self.violated("known peers", format!("n{} sends to {to}, which is nobody", node + 1)),
+                },
+                Effect::Reply { id, reply } => self.on_reply(node, id, reply),
+                Effect::Sync { batch } => {
+                    let process = &self.processes[node];
+                    let (least, most) = self.sync;
+                    let takes = self.rng.random_range(least..=most) + process.extra_sync;
+                    let (life, mark) = (process.life, process.disk.mark());
+                    self.queue.push(
+                        now + takes,
+                        Event::Synced {
+                            node,
+                            life,
+                            batch,
+                            mark,
+                        },
+                    );
+                }
+                Effect::Connect { address } => {
+                    let to = self.processes.iter().position(|process| process.settings.peer == address);
+                    if let Some(to) = to.filter(|&to| to != node) {
+                        let link = self.link_mut(node, to);
+                        if !std::mem::replace(&mut link.is_wanted, true) {
+                            self.try_connect(node, to);
+                        }
+                    }
+                }
+                Effect::Formed { .. } => {}
+                Effect::Log { level, text } => {
+                    self.trace.note(now, || format!("n{} says: {text}", node + 1));
+                    let failed = self.processes[node].node.as_ref().is_some_and(|node| node.failure().is_some());
+                    if level == Level::Error && !failed {
+                        self.violated("no errors", format!("n{} says: {text}", node + 1));
+                    }
+                }
+            }
+        }
+    }
+
+    // Clients.
+
+    /// A client asks a node; where it cannot connect, it is told at once that nothing was done.
+    pub(crate) fn ask(&mut self, client: u64, node: usize, request: Request) -> bool {
+        if self.processes[node].node.is_none() {
+            return false;
+        }
+        self.waiting.push((client, node));
+        let id = ClientId(client);
+        self.input(node, Input::Client { id, request });
+        true
+    }
+
+    fn on_reply(&mut self, node: usize, id: ClientId, reply: Reply) {
+        let place = self.waiting.iter().position(|&(client, asked)| (client, asked) == (id.0, node));
+        match place {
+            Some(place) => {
+                self.waiting.swap_remove(place);
+                self.trace.replied(self.now, node, id.0, &reply);
+                self.answers.push(Answered {
+                    client: id.0,
+                    at: self.now,
+                    reply: Some(reply),
+                });
+            }
+            None => self.violated("one answer", format!("n{} answers request {} twice", node + 1, id.0)),
+        }
+    }
+
+    /// Requests that nobody has answered, with the node that was asked.
+    pub(crate) fn unanswered(&self) -> &[(u64, usize)] {
+        &self.waiting
+    }
+
+    // Weather.
+
+    /// From now on messages are lost and doubled as the plan has it.
+    pub(crate) fn begin_weather(&mut self) {
+        self.is_calm = false;
+    }
+
+    /// Nothing is lost any more, no fault waits for its moment, and every process runs.
+    pub(crate) fn heal(&mut self) {
+        self.is_calm = true;
+        for link in &mut self.links {
+            link.corrupts = false;
+            link.loses = None;
+        }
+        for node in 0..self.count() {
+            self.processes[node].disk.mend();
+            self.start(node);
+        }
+    }
+}

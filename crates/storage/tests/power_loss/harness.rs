@@ -1,0 +1,279 @@
+//! Crashes of one node, again and again on one directory: killed at some moment, then without power, then started again.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tempfile::TempDir;
+
+use crate::content::Loss;
+use crate::disk::Disk;
+use crate::journal::Journal;
+use crate::writer::Conduct;
+
+/// After so many crashes the node begins with an empty disk again.
+const CRASHES_OF_ONE_DISK: u64 = 10;
+
+/// A process that says nothing for so long hangs.
+const SILENCE: Duration = Duration::from_secs(120);
+
+const KILLED: i32 = 9;
+
+/// What is run, and against which disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Suite {
+    /// The test that is the process to be killed.
+    pub writer: &'static str,
+    pub conduct: Conduct,
+    pub disk_lies: bool,
+}
+
+/// How a process comes to its end.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// From outside, so long after so many batches were acknowledged.
+    Killed { after_batches: u64, micros: u64 },
+    /// By itself, when it would make one more change of its files than this: also while it opens them.
+    Stops { after_changes: u64 },
+    /// When it has found what it should.
+    Looks,
+}
+
+impl End {
+    fn draw(random: &mut StdRng) -> End {
+        if random.random_bool(0.5) {
+            End::Killed {
+                after_batches: random.random_range(0..60),
+                micros: random.random_range(0..3000),
+            }
+        } else {
+            // As often within the first tens, where it recovers, as later.
+            let magnitude = random.random_range(1..11);
+            let after_changes = random.random_range(0..1 << magnitude);
+            End::Stops { after_changes }
+        }
+    }
+}
+
+/// How many crashes there were, and how many of them before a process had opened its files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub crashes: u64,
+    pub while_opening: u64,
+    pub batches: u64,
+}
+
+impl Suite {
+    /// Crashes so often, on disks with seeds from `seed` on.
+    ///
+    /// # Errors
+    /// What was found wrong, and how to see it again.
+    pub fn crash(self, seed: u64, crashes: u64) -> Result<Tally, String> {
+        let mut tally = Tally::default();
+        for seed in seed.. {
+            let left = crashes - tally.crashes;
+            if left == 0 {
+                break;
+            }
+            let mut node = Node::new(self, seed);
+            node.live(left.min(CRASHES_OF_ONE_DISK), &mut tally).map_err(|wrong| {
+                let history = node.history.join("\n  ");
+                let errors = fs::read_to_string(node.errors()).unwrap_or_default();
+                format!("{wrong}\nseed {seed}:\n  {history}\n{errors}")
+            })?;
+        }
+        Ok(tally)
+    }
+}
+
+struct Node {
+    suite: Suite,
+    place: TempDir,
+    random: StdRng,
+    disk: Disk,
+    /// The last batch that must be there.
+    promised: u64,
+    lives: u64,
+    /// What was done, for who has to understand a failure.
+    history: Vec<String>,
+}
+
+impl Node {
+    fn new(suite: Suite, seed: u64) -> Node {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let disk = Disk::of_empty(&root(&place)).expect("an empty disk");
+        Node {
+            suite,
+            place,
+            random: StdRng::seed_from_u64(seed),
+            disk,
+            promised: 0,
+            lives: 0,
+            history: Vec::new(),
+        }
+    }
+
+    fn live(&mut self, crashes: u64, tally: &mut Tally) -> Result<(), String> {
+        for _ in 0..crashes {
+            let end = End::draw(&mut self.random);
+            let found = self.run(end)?;
+            let loss = Loss::draw(&mut self.random);
+            self.lose_power(loss)?;
+            tally.crashes += 1;
+            tally.while_opening += u64::from(!found);
+        }
+        self.run(End::Looks)?;
+        tally.batches += self.promised;
+        Ok(())
+    }
+
+    /// One life of the process. Says whether it came to say what it found.
+    fn run(&mut self, end: End) -> Result<bool, String> {
+        self.lives += 1;
+        self.history.push(format!("life {}: {end:?}", self.lives));
+        Journal::create(&self.journal()).expect("a journal");
+        let (mut process, lines) = self.start(end);
+        let listened = self.listen(&lines, end, &mut process);
+        if listened.is_err() {
+            // It may have ended already.
+            let _ = process.kill();
+        }
+        let status = process.wait().expect("its end is waited for");
+        let found = listened?;
+        match end {
+            End::Looks if status.success() => Ok(found),
+            End::Killed { .. } | End::Stops { .. } if status.signal() == Some(KILLED) => Ok(found),
+            _ => Err(format!("the process ended by itself: {status}")),
+        }
+    }
+
+    fn start(&self, end: End) -> (Child, Receiver<String>) {
+        let conduct = match end {
+            End::Looks => Conduct::OnlyLooks,
+            End::Killed { .. } | End::Stops { .. } => self.suite.conduct,
+        };
+        let mut command = Command::new(std::env::current_exe().expect("this binary"));
+        command
+            .args(["--exact", self.suite.writer, "--nocapture"])
+            .envs(conduct.environment(&root(&self.place).join("data"), self.lives))
+            .env("FORGET_ROOT", root(&self.place))
+            .env("FORGET_JOURNAL", self.journal())
+            .env("FORGET_SYNC_MICROS", "400")
+            .env("LD_PRELOAD", shim())
+            .stdout(Stdio::piped())
+            .stderr(File::create(self.errors()).expect("a file for errors"));
+        if let End::Stops { after_changes } = end {
+            command.env("FORGET_STOP_AFTER", after_changes.to_string());
+        }
+        if self.suite.disk_lies {
+            command.env("FORGET_LIES", "1");
+        }
+        let mut process = command.spawn().expect("the process starts");
+        let output = BufReader::new(process.stdout.take().expect("its output is piped"));
+        let (said, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if said.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        (process, lines)
+    }
+
+    /// Hears what the process says until it ends, and kills it when it is time.
+    fn listen(&mut self, lines: &Receiver<String>, end: End, process: &mut Child) -> Result<bool, String> {
+        let mut found = false;
+        let mut acknowledged = 0;
+        loop {
+            let line = match lines.recv_timeout(SILENCE) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Disconnected) => return Ok(found),
+                Err(RecvTimeoutError::Timeout) => return Err(format!("it said nothing for {SILENCE:?}")),
+            };
+            if let Some(last) = line.strip_prefix("found ").map(number) {
+                found = true;
+                self.history.push(format!("  found batch {last}; {} was promised", self.promised));
+                if last < self.promised {
+                    return Err(format!("batch {} was promised, and {last} is the last there is", self.promised));
+                }
+                // Somebody may have read it.
+                self.promised = last;
+            } else if let Some(last) = line.strip_prefix("synced ").map(number) {
+                self.promised = self.promised.max(last);
+                acknowledged += 1;
+            }
+            if let End::Killed { after_batches, micros } = end
+                && found
+                && acknowledged == after_batches
+            {
+                acknowledged += 1;
+                let until = Instant::now() + Duration::from_micros(micros);
+                while Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+                process.kill().expect("it is still there, or waited for");
+            }
+        }
+    }
+
+    fn lose_power(&mut self, loss: Loss) -> Result<(), String> {
+        self.history.push(format!("  power is lost, promised is {}: {loss:?}", self.promised));
+        let journal = Journal::read(&self.journal()).expect("the journal is read");
+        let journal = journal.ok_or("the shim was not loaded: is this a static binary?")?;
+        self.disk.lose_power(&root(&self.place), &journal, loss, &mut self.random)
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.place.path().join("journal")
+    }
+
+    fn errors(&self) -> PathBuf {
+        self.place.path().join("errors")
+    }
+}
+
+/// The directory that is watched.
+fn root(place: &TempDir) -> PathBuf {
+    let place = place.path().canonicalize().expect("it is there");
+    place.join("disk")
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().expect("a number")
+}
+
+/// The shim, compiled once.
+fn shim() -> &'static Path {
+    static SHIM: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = SHIM.get_or_init(|| {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let path = place.path().join("forget.so");
+        let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/forget.c");
+        let compiled = Command::new(&compiler)
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-pthread", "-o"])
+            .args([&path, &source])
+            .output();
+        match compiled {
+            Ok(output) if output.status.success() => (place, path),
+            Ok(output) => panic!(
+                "{compiler} cannot compile {}:\n{}",
+                source.display(),
+                String::from_utf8_lossy(&output.stderr)
+            ),
+            Err(error) => panic!(
+                "the crash suite needs a C compiler, and {compiler} cannot be started ({error}); \
+                 install one, or name it in CC"
+            ),
+        }
+    });
+    path
+}
