@@ -3,7 +3,7 @@
 mod check;
 mod history;
 
-pub use check::{Violation, check};
+pub use check::{Promise, Promises, Violation, check, check_with};
 pub use history::{
     Action, Bucket, Conflicts, Fault, Final, History, HistoryError, Operation, Outcome, Record, Replaces,
 };

@@ -61,7 +61,12 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) keep: bool,
     /// The binary to run
-    #[arg(long, env = "ANNULUS_BIN", default_value = "target/release/annulus", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "ANNULUS_BIN",
+        default_value = "target/release/annulus",
+        value_name = "FILE"
+    )]
     pub(crate) annulus: PathBuf,
 }
 
@@ -82,7 +87,10 @@ impl Run {
             Err(error) => return Err(format!("--annulus {file}: {error}; cargo build --release builds it")),
         };
         if self.nemesis.is_empty() {
-            self.nemesis = nemesis::ALL.into_iter().filter(|nemesis| nemesis.needs.check().is_ok()).collect();
+            self.nemesis = nemesis::ALL
+                .into_iter()
+                .filter(|nemesis| nemesis.needs.check().is_ok())
+                .collect();
         }
         self.nemesis.sort_by_key(|nemesis| nemesis.name);
         self.nemesis.dedup_by_key(|nemesis| nemesis.name);

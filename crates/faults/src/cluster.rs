@@ -178,11 +178,6 @@ impl Cluster {
         &self.nodes[index].home
     }
 
-    /// What a node has logged.
-    pub(crate) fn log(&self, index: usize) -> &Path {
-        &self.nodes[index].log
-    }
-
     /// Starts a node unless it runs.
     pub(crate) fn start(&mut self, index: usize) -> Result<(), Trouble> {
         if self.runs(index) {
@@ -215,7 +210,9 @@ impl Cluster {
     pub(crate) fn runs(&mut self, index: usize) -> bool {
         let node = &mut self.nodes[index];
         let Some(child) = &mut node.child else { return false };
-        let Ok(Some(status)) = child.try_wait() else { return true };
+        let Ok(Some(status)) = child.try_wait() else {
+            return true;
+        };
         self.notes.push(format!(
             "{} ended by itself: {status}; the end of its log: {}",
             node.name,
@@ -260,7 +257,8 @@ impl Cluster {
                 Ok(Some(status)) => {
                     if !status.success() {
                         let name = &self.nodes[index].name;
-                        self.notes.push(format!("{name} was asked to stop, and ended with {status}"));
+                        self.notes
+                            .push(format!("{name} was asked to stop, and ended with {status}"));
                     }
                     self.forget(index);
                 }
@@ -310,7 +308,9 @@ impl Cluster {
 
     /// Sets a node's wall clock off by so many nanoseconds, where it can be set.
     pub(crate) fn set_clock(&self, index: usize, nanoseconds: i64) -> Result<(), Trouble> {
-        let Some(path) = &self.nodes[index].clock else { return Ok(()) };
+        let Some(path) = &self.nodes[index].clock else {
+            return Ok(());
+        };
         let file = OpenOptions::new().write(true).open(path);
         file.and_then(|file: File| file.write_all_at(&nanoseconds.to_ne_bytes(), 0))
             .map_err(|error| Trouble::file(path, error))

@@ -20,7 +20,10 @@ pub(crate) fn min_free_bytes(index: usize) -> u64 {
 ///
 /// Root has the right to; others have it inside of a user namespace, where the system allows one.
 pub(crate) fn namespace() -> Result<Vec<&'static str>, String> {
-    let ways: [&[&str]; 2] = [&["unshare", "--mount"], &["unshare", "--user", "--map-root-user", "--mount"]];
+    let ways: [&[&str]; 2] = [
+        &["unshare", "--mount"],
+        &["unshare", "--user", "--map-root-user", "--mount"],
+    ];
     for way in ways {
         let probe = Command::new(way[0])
             .args(&way[1..])

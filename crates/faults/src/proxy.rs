@@ -197,7 +197,11 @@ fn delay(path: &Path) -> Duration {
     if path.delay.is_zero() && path.stalls_per_mille == 0 {
         return Duration::ZERO;
     }
-    let stall = if happens(path.stalls_per_mille) { RETRANSMISSION } else { Duration::ZERO };
+    let stall = if happens(path.stalls_per_mille) {
+        RETRANSMISSION
+    } else {
+        Duration::ZERO
+    };
     path.delay.mul_f64(rand::rng().random_range(0.5..=1.0)) + stall
 }
 

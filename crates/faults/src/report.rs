@@ -43,20 +43,15 @@ impl Row {
     fn add(&mut self, sample: &Sample) {
         self.counts[sample.class as usize] += 1;
         if sample.class == Class::Ok {
-            // It grows by itself: every latency fits.
-            self.latency.saturating_record(sample.end_us.saturating_sub(sample.start_us));
+            // It grows by itself, so that every latency fits.
+            let _ = self.latency.record(sample.end_us.saturating_sub(sample.start_us));
         }
     }
 }
 
 impl Report {
     /// Of what was kept, what happened that nobody asked for, what did not come to rest, and what the checker says.
-    pub(crate) fn new(
-        kept: &Kept,
-        notes: Vec<String>,
-        unsettled: Vec<String>,
-        violations: Vec<Violation>,
-    ) -> Report {
+    pub(crate) fn new(kept: &Kept, notes: Vec<String>, unsettled: Vec<String>, violations: Vec<Violation>) -> Report {
         let faults = &kept.history.faults;
         let mut kinds: BTreeMap<&str, Row> = BTreeMap::new();
         for fault in faults {
@@ -69,7 +64,10 @@ impl Report {
                 none.add(sample);
             }
             let names: std::collections::BTreeSet<&str> = over.map(|fault| fault.name.as_str()).collect();
-            names.iter().filter_map(|name| kinds.get_mut(name).map(|row| row.add(sample))).for_each(drop);
+            names
+                .iter()
+                .filter_map(|name| kinds.get_mut(name).map(|row| row.add(sample)))
+                .for_each(drop);
         }
         let kinds = kinds.into_iter().map(|(name, row)| (name.to_owned(), row));
         Report {
@@ -99,7 +97,10 @@ fn grouped(lines: &[String]) -> Vec<String> {
         let without_numbers = line.chars().filter(|character| !character.is_ascii_digit()).collect();
         groups.entry(without_numbers).or_insert((line, 0)).1 += 1;
     }
-    groups.into_values().map(|(line, count)| format!("{count} × {line}")).collect()
+    groups
+        .into_values()
+        .map(|(line, count)| format!("{count} × {line}"))
+        .collect()
 }
 
 impl fmt::Display for Report {
@@ -113,7 +114,11 @@ impl fmt::Display for Report {
             let [ok, failed, unknown, refused] = row.counts;
             let sent = ok + failed + unknown;
             let share = 100.0 * ok as f64 / sent.max(1) as f64;
-            let times = if name == NO_FAULT { String::new() } else { row.times.to_string() };
+            let times = if name == NO_FAULT {
+                String::new()
+            } else {
+                row.times.to_string()
+            };
             let quantile = |q| row.latency.value_at_quantile(q) as f64 / 1e3;
             writeln!(
                 f,
@@ -122,13 +127,15 @@ impl fmt::Display for Report {
                 quantile(0.99)
             )?;
         }
-        writeln!(f, "ok % is of what was sent; refused: no node listened there; latencies are of what went well")?;
+        writeln!(
+            f,
+            "ok % is of what was sent; refused: no node listened there; latencies are of what went well"
+        )?;
         list(f, "happened unasked:", self.notes.iter())?;
         list(f, "answers that the contract does not have:", self.odd.iter())?;
         list(f, "does not come to rest:", self.unsettled.iter())?;
-        let violation = |violation: &Violation| {
-            format!("{}: {}: {}", violation.promise, violation.key, violation.detail)
-        };
+        let violation =
+            |violation: &Violation| format!("{}: {}: {}", violation.promise, violation.key, violation.detail);
         list(f, "violations:", self.violations.iter().take(SHOWN).map(violation))?;
         if self.violations.len() > SHOWN {
             writeln!(f, "  and {} more", self.violations.len() - SHOWN)?;
@@ -186,7 +193,11 @@ mod tests {
     #[test]
     fn requests_count_for_the_faults_that_they_overlap_or_for_none() {
         let report = Report::new(&kept(), Vec::new(), Vec::new(), Vec::new());
-        let counts: Vec<_> = report.rows.iter().map(|(name, row)| (name.as_str(), row.counts)).collect();
+        let counts: Vec<_> = report
+            .rows
+            .iter()
+            .map(|(name, row)| (name.as_str(), row.counts))
+            .collect();
         assert_eq!(counts, [("no fault", [1, 0, 0, 0]), ("kill", [1, 0, 1, 1])]);
         assert_eq!(report.odd, ["2 × status 500 of 1"]);
         assert!(report.to_string().ends_with("verdict: clean\n"));

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_checker::{Bucket, Conflicts, Fault, Record, Violation};
+use annulus_checker::{Bucket, Conflicts, Fault, Promise, Promises, Record, check_with};
 use annulus_client::Client;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 
 use crate::arguments::Run;
 use crate::cluster::{Cluster, Plan, Ports, loopback};
-use crate::nemesis::Needs;
+use crate::nemesis::{Needs, Nemesis};
 use crate::proxy::Network;
 use crate::record::Recorder;
 use crate::report::Report;
@@ -57,7 +57,7 @@ pub(crate) async fn run(arguments: &Run, seed: u64) -> Result<Ended, Trouble> {
     };
     let notes = stage.notes();
     println!("checking {} operations", recorder.kept().history.operations.len());
-    let violations = check(arguments, &recorder);
+    let violations = check_with(&recorder.kept().history, &promises(&arguments.nemesis));
     let report = Report::new(&recorder.kept(), notes, unsettled, violations);
     home.end(report.is_clean(), &stage)?;
     println!("{report}history: {}", path.display());
@@ -67,7 +67,8 @@ pub(crate) async fn run(arguments: &Run, seed: u64) -> Result<Ended, Trouble> {
 /// SIGINT or SIGTERM.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -143,7 +144,10 @@ impl Stage {
                 listeners.push(TcpListener::bind((loopback().as_str(), 0)).await?);
             }
         }
-        let advertised = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+        let advertised = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<Result<Vec<_>, _>>()?;
         let shim = match needs(Needs::ClockShim) {
             true => Some(crate::shim::build(home)?),
             false => None,
@@ -212,7 +216,11 @@ impl Stage {
     }
 
     fn remark(&self) -> &'static str {
-        if self.disks { " (data was on file systems that are gone)" } else { "" }
+        if self.disks {
+            " (data was on file systems that are gone)"
+        } else {
+            ""
+        }
     }
 }
 
@@ -234,19 +242,22 @@ async fn play(arguments: &Run, seed: u64, stage: &mut Stage, recorder: &Arc<Reco
         steps.len(),
         arguments.seconds
     );
-    let world = stage.world.as_mut().ok_or_else(|| Trouble::NotReady("the nodes are gone".to_owned()))?;
+    let world = stage
+        .world
+        .as_mut()
+        .ok_or_else(|| Trouble::NotReady("the nodes are gone".to_owned()))?;
     world.cluster.restore()?;
-    if let Err(why) = stage.observer.ready(START).await {
-        let last = (0..world.cluster.len()).map(|index| world.cluster.log(index).display().to_string());
-        return Err(Trouble::NotReady(format!("{why}; logs: {}", last.collect::<Vec<_>>().join(" "))));
-    }
+    await_ready(&stage.observer, &mut world.cluster).await?;
     declare(&world.cluster.urls(), recorder).await?;
     stage.workload.seed = seed;
 
     let (stopped, stop) = watch::channel(false);
     let (ended, mut over) = watch::channel(false);
     let (interrupt, interrupted) = mpsc::channel();
-    let world = stage.world.take().ok_or_else(|| Trouble::NotReady("the nodes are gone".to_owned()))?;
+    let world = stage
+        .world
+        .take()
+        .ok_or_else(|| Trouble::NotReady("the nodes are gone".to_owned()))?;
     let recording = Arc::clone(recorder);
     let thread = thread::spawn(move || {
         let world = strike(world, steps, length, &recording, &interrupted);
@@ -261,8 +272,12 @@ async fn play(arguments: &Run, seed: u64, stage: &mut Stage, recorder: &Arc<Reco
     };
     let (worked, ()) = tokio::join!(stage.workload.run(recorder, stop), faults);
     worked?;
-    let Some((_, thread)) = stage.nemesis.take() else { return Ok(Vec::new()) };
-    let world = thread.join().map_err(|_| Trouble::NotReady("the nemesis panicked".to_owned()))?;
+    let Some((_, thread)) = stage.nemesis.take() else {
+        return Ok(Vec::new());
+    };
+    let world = thread
+        .join()
+        .map_err(|_| Trouble::NotReady("the nemesis panicked".to_owned()))?;
     let longest = u64::try_from(LONGEST_TIMEOUT.as_micros()).unwrap_or(u64::MAX);
     recorder.extend_deadlines(&world.cluster.suspensions, longest);
     stage.world = Some(world);
@@ -272,6 +287,27 @@ async fn play(arguments: &Run, seed: u64, stage: &mut Stage, recorder: &Arc<Reco
     let unsettled = stage.observer.settle(recorder, REST).await;
     println!("at rest after {:.1} s", since.elapsed().as_secs_f64());
     Ok(unsettled)
+}
+
+/// Waits until all nodes serve, or one has ended.
+async fn await_ready(observer: &Observer, cluster: &mut Cluster) -> Result<(), Trouble> {
+    let ended = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let gone = (0..cluster.len()).find(|&index| !cluster.runs(index));
+            if gone.is_some() {
+                return cluster.notes.join("; ");
+            }
+        }
+    };
+    let why = tokio::select! {
+        ready = observer.ready(START) => match ready {
+            Ok(()) => return Ok(()),
+            Err(why) => why,
+        },
+        ended = ended => ended,
+    };
+    Err(Trouble::NotReady(format!("the nodes do not start: {why}")))
 }
 
 /// Declares the buckets, at the nodes and in the history.
@@ -375,7 +411,16 @@ fn write_history(recorder: &Recorder, path: &Path) -> Result<(), Trouble> {
     write().map_err(|error| Trouble::file(path, error))
 }
 
-fn check(arguments: &Run, recorder: &Recorder) -> Vec<Violation> {
-    let _ = arguments;
-    annulus_checker::check(&recorder.kept().history)
+/// The promises that hold under these faults.
+fn promises(kinds: &[&Nemesis]) -> Promises {
+    let meets = |name| kinds.iter().any(|nemesis| nemesis.name == name);
+    let mut promises = Promises::all();
+    if meets("wipe") {
+        // A node that comes back empty counts in quorums before it has what it had.
+        promises = promises.without(Promise::Stale).without(Promise::Outlived);
+    }
+    if meets("clock") {
+        promises = promises.with_skew_us(u64::MAX);
+    }
+    promises
 }

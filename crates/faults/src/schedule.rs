@@ -46,7 +46,11 @@ pub(crate) fn draw(seed: u64, kinds: &[&'static Nemesis], length: Duration, node
         });
         let overlaps = deck.last().is_some_and(|next| next.name != nemesis.name) && rng.random_bool(0.25);
         let gap = Duration::from_millis(rng.random_range(100..2500)).min(length / 12);
-        at = if overlaps { at + (until - at) / 2 } else { latest(&steps) + gap };
+        at = if overlaps {
+            at + (until - at) / 2
+        } else {
+            latest(&steps) + gap
+        };
     }
     steps
 }
@@ -100,7 +104,9 @@ mod tests {
                 assert!(!steps.is_empty(), "seed {seed}, {seconds} s");
                 assert!(steps.iter().all(|step| step.at < step.until && step.until < length));
                 for (index, step) in steps.iter().enumerate() {
-                    let later = steps[index + 1..].iter().find(|later| later.nemesis.name == step.nemesis.name);
+                    let later = steps[index + 1..]
+                        .iter()
+                        .find(|later| later.nemesis.name == step.nemesis.name);
                     assert!(later.is_none_or(|later| later.at >= step.until), "{:?}", told(&steps));
                 }
             }
@@ -113,7 +119,10 @@ mod tests {
             let steps = draw(seed, &ALL, Duration::from_secs(600), 5);
             let counts = ALL.map(|kind| steps.iter().filter(|step| step.nemesis.name == kind.name).count());
             let (least, most) = (counts.iter().min(), counts.iter().max());
-            assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "{counts:?}");
+            assert!(
+                most.zip(least).is_some_and(|(most, least)| most - least <= 1),
+                "{counts:?}"
+            );
         }
     }
 }

@@ -68,12 +68,21 @@ impl Observer {
         let mut waits_for = String::new();
         until(limit, async || {
             for (index, node) in nodes.iter().enumerate() {
-                let Ok(cluster) = node.cluster().await else { return false };
+                let Ok(cluster) = node.cluster().await else {
+                    return false;
+                };
                 if let Some(member) = cluster.nodes.iter().find(|member| member.state != Liveness::Alive) {
-                    waits_for = format!("to {}, {} is {} after {limit:?}", name(index), member.name, member.state);
+                    waits_for = format!(
+                        "to {}, {} is {} after {limit:?}",
+                        name(index),
+                        member.name,
+                        member.state
+                    );
                     return false;
                 }
-                let Ok(metrics) = node.metrics().await else { return false };
+                let Ok(metrics) = node.metrics().await else {
+                    return false;
+                };
                 let hints = metric(&metrics, "annulus_hints_waiting");
                 if hints != Some(0.0) {
                     waits_for = format!("{} still keeps {} hints", name(index), hints.unwrap_or(f64::NAN));
@@ -105,7 +114,9 @@ impl Observer {
                 }
             });
             if !answered.await {
-                return Err(format!("a read of all owners does not succeed for {limit:?} after the last fault: {why}"));
+                return Err(format!(
+                    "a read of all owners does not succeed for {limit:?} after the last fault: {why}"
+                ));
             }
         }
         Ok(())
@@ -147,7 +158,12 @@ impl Observer {
                 Ok(seen) => {
                     for Seen { node, at_us, values } in seen {
                         let key = format!("{bucket}/{key}");
-                        recorder.last(Final { key, node, at_us, values });
+                        recorder.last(Final {
+                            key,
+                            node,
+                            at_us,
+                            values,
+                        });
                     }
                 }
             }
@@ -184,8 +200,15 @@ impl Observer {
 pub(crate) async fn stragglers(recorder: &Recorder) {
     let latest = {
         let kept = recorder.kept();
-        let unknown = kept.history.operations.iter().filter(|operation| operation.outcome == Outcome::Unknown);
-        unknown.map(|operation: &Operation| operation.deadline_us).max().unwrap_or(0)
+        let unknown = kept
+            .history
+            .operations
+            .iter()
+            .filter(|operation| operation.outcome == Outcome::Unknown);
+        unknown
+            .map(|operation: &Operation| operation.deadline_us)
+            .max()
+            .unwrap_or(0)
     };
     let left = latest.saturating_sub(recorder.now_us());
     tokio::time::sleep(Duration::from_micros(left)).await;

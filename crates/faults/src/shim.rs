@@ -68,7 +68,10 @@ mod tests {
                 .expect("date shows seconds");
             let now = std::time::UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs();
             // Whatever the machine takes to run `date`, it is not a day.
-            assert!((shown - now.cast_signed() - seconds).abs() < 86_400, "{shown} for {seconds}");
+            assert!(
+                (shown - now.cast_signed() - seconds).abs() < 86_400,
+                "{shown} for {seconds}"
+            );
         }
     }
 }

@@ -243,8 +243,11 @@ impl OneClient<'_> {
             }
         }
         let timeout = options.timeout.unwrap_or(LONGEST_TIMEOUT);
-        self.recorder
-            .operation(operation, sample, u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
+        self.recorder.operation(
+            operation,
+            sample,
+            u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX),
+        );
     }
 
     /// Half of the requests are for a quarter of the keys.
@@ -268,7 +271,9 @@ impl OneClient<'_> {
             r,
             w,
             sloppy: Some(self.rng.random_bool(0.5)),
-            timeout: Some(Duration::from_millis(timeouts[self.rng.random_range(0..timeouts.len())])),
+            timeout: Some(Duration::from_millis(
+                timeouts[self.rng.random_range(0..timeouts.len())],
+            )),
             durability: self.rng.random_bool(0.05).then_some(Durability::Memory),
             attempts: Some(1),
             on_unknown: OnUnknown::Report,
@@ -295,7 +300,15 @@ impl OneClient<'_> {
                 let replaces = Replaces::Shown(old.values.clone());
                 some(replaces, Some(old.context.clone()), Condition::Always)
             }
-            (88..95, Some(Sight { etag: Some(etag), values, .. }), _) => {
+            (
+                88..95,
+                Some(Sight {
+                    etag: Some(etag),
+                    values,
+                    ..
+                }),
+                _,
+            ) => {
                 let condition = Condition::Matches(etag.clone());
                 some(Replaces::Shown(values.clone()), None, condition)
             }

@@ -8,7 +8,7 @@ use crate::settle::Observer;
 use crate::trouble::Trouble;
 
 /// A node that comes back empty is refilled within this, or the next one is not wiped.
-const REFILL: Duration = Duration::from_secs(30);
+const REFILL: Duration = Duration::from_secs(15);
 
 /// See the module.
 pub(crate) struct World {

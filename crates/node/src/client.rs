@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use annulus_causality::TokenError;
+use annulus_causality::{Object, TokenError};
 use annulus_coordinator::{
     Answer, BucketConfig, ClusterView, Failure, KeyRequest, LocateView, MemberView, Operation, Options, Reply, Request,
     RingView,
 };
+use annulus_protocol::WriteIdentity;
 use annulus_ring::{Address, Bucket, Key, NodeId, PartitionId, Ring};
 use annulus_storage::Engine;
 
@@ -100,15 +101,18 @@ impl<E: Engine> Node<E> {
             }
         };
         if candidates.first() == Some(&self.me) {
-            return self.try_coordinate(now, requester, request, (address, terms), out);
+            return self.try_coordinate(now, requester, (request, None), (address, terms), out);
         }
         // A context is checked where the client is: one that cannot be right goes no further.
         if let Operation::Write { token: Some(token), .. } = &request.operation {
             self.open_token(&address, token)?;
         }
         let required = if is_read { terms.r } else { terms.w };
+        let identity = (!is_read).then(|| self.identity(now, address.partition));
         let forward = NewForward {
             request,
+            identity,
+            partition: address.partition,
             candidates,
             n: who.n(),
             required,
@@ -123,7 +127,7 @@ impl<E: Engine> Node<E> {
         &mut self,
         now: Now,
         requester: Requester,
-        request: KeyRequest,
+        (request, identity): (KeyRequest, Option<WriteIdentity>),
         deadline: annulus_causality::Instant,
         out: &mut Vec<Effect>,
     ) {
@@ -134,7 +138,7 @@ impl<E: Engine> Node<E> {
                 ..self.terms(now, &config, &request.options)?
             };
             let address = self.address(&request.bucket, &request.key, config.n)?;
-            self.try_coordinate(now, requester, request, (address, terms), out)
+            self.try_coordinate(now, requester, (request, identity), (address, terms), out)
         });
         if let Err(failure) = result {
             self.reply(now, requester, Err(failure), out);
@@ -145,7 +149,7 @@ impl<E: Engine> Node<E> {
         &mut self,
         now: Now,
         requester: Requester,
-        request: KeyRequest,
+        (request, identity): (KeyRequest, Option<WriteIdentity>),
         (address, terms): (Address, Terms),
         out: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
@@ -165,6 +169,8 @@ impl<E: Engine> Node<E> {
                             address,
                             value,
                             context,
+                            identity,
+                            found: Object::default(),
                             terms,
                         },
                         out,
@@ -175,6 +181,7 @@ impl<E: Engine> Node<E> {
                             value,
                             context,
                             condition,
+                            identity,
                         }));
                         self.start_read(now, requester, address, terms, Then::Write(guarded), out);
                     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use annulus_causality::Instant;
 use annulus_coordinator::{Failure, KeyRequest, Operation, Outcome, Reply};
-use annulus_protocol::{Message, RequestId};
-use annulus_ring::NodeId;
+use annulus_protocol::{Message, RequestId, WriteIdentity};
+use annulus_ring::{NodeId, PartitionId};
 use annulus_storage::Engine;
 
 use crate::io::Effect;
@@ -17,12 +17,16 @@ use crate::tasks::{Requester, Task, TaskId, Work};
 #[derive(Debug)]
 pub(crate) struct ForwardWork {
     request: KeyRequest,
+    /// What a write is in every attempt, and the partition it is for.
+    identity: Option<WriteIdentity>,
+    partition: PartitionId,
     /// Who could coordinate it, the next one last.
     candidates: Vec<NodeId>,
-    /// Whose answers are awaited, once for each time they were asked, the last asked last; this node itself may be among them.
-    asked: Vec<NodeId>,
-    /// Who was asked and went away: whether they began it is not known.
-    lost: Vec<NodeId>,
+    /// Attempts whose answers are awaited, the last one last; this node itself may be among those asked.
+    asked: Vec<Attempt>,
+    /// Attempts whose link went down: whether they were begun is not known until they are answered nonetheless.
+    lost: Vec<Attempt>,
+    attempts: u32,
     /// When the next candidate takes over.
     take_over_at: Instant,
     /// Of this node, when the request came: the number is the same in every attempt.
@@ -32,24 +36,47 @@ pub(crate) struct ForwardWork {
     required: u8,
 }
 
+/// One time that somebody was asked.
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    node: NodeId,
+    number: u32,
+    /// Attempts that one connection carried have one number here; 0 while it is up.
+    connection: u32,
+}
+
 impl ForwardWork {
     pub(crate) fn awaits(&self, peer: NodeId) -> bool {
-        self.asked.contains(&peer)
+        self.asked.iter().any(|attempt| attempt.node == peer)
     }
 
-    /// `node` has answered: a reply ends all its attempts, as they have one number, and no reply only one of them.
-    fn settle(&mut self, node: NodeId, reply: &Option<Reply>) {
-        match (self.asked.contains(&node), reply) {
-            (true, Some(_)) => self.asked.retain(|&asked| asked != node),
-            (true, None) => remove_one(&mut self.asked, node),
-            (false, _) => remove_one(&mut self.lost, node),
+    fn was_last(&self, node: NodeId) -> bool {
+        self.asked.last().is_some_and(|attempt| attempt.node == node)
+    }
+
+    /// An attempt was answered. A reply ends all that one connection carried: they have one number, and came to one process. No
+    /// reply ends only the attempt that came too late.
+    fn settle(&mut self, (node, number): (NodeId, u32), reply: &Option<Reply>) {
+        for attempts in [&mut self.asked, &mut self.lost] {
+            let answered = attempts
+                .iter()
+                .find(|attempt| (attempt.node, attempt.number) == (node, number))
+                .copied();
+            let Some(answered) = answered else { continue };
+            attempts.retain(|attempt| match reply {
+                Some(_) => (attempt.node, attempt.connection) != (node, answered.connection),
+                None => attempt.number != number,
+            });
         }
     }
 
     /// The link to `node` is down.
     fn lose(&mut self, node: NodeId) {
-        self.asked.retain(|&asked| asked != node);
-        self.lost.push(node);
+        self.attempts += 1;
+        let connection = self.attempts;
+        let lost = self.asked.iter().filter(|attempt| attempt.node == node);
+        self.lost.extend(lost.map(|&attempt| Attempt { connection, ..attempt }));
+        self.asked.retain(|attempt| attempt.node != node);
         // Asked again, should it come back and nobody else be there: the number makes it the same request.
         self.candidates.insert(0, node);
     }
@@ -86,6 +113,9 @@ impl ForwardWork {
 #[derive(Debug)]
 pub(crate) struct NewForward {
     pub(crate) request: KeyRequest,
+    /// Of a write.
+    pub(crate) identity: Option<WriteIdentity>,
+    pub(crate) partition: PartitionId,
     /// In order of preference.
     pub(crate) candidates: Vec<NodeId>,
     pub(crate) n: u8,
@@ -97,6 +127,8 @@ impl<E: Engine> Node<E> {
     pub(crate) fn start_forward(&mut self, now: Now, requester: Requester, forward: NewForward, out: &mut Vec<Effect>) {
         let NewForward {
             request,
+            identity,
+            partition,
             mut candidates,
             n,
             required,
@@ -105,9 +137,12 @@ impl<E: Engine> Node<E> {
         candidates.reverse();
         let work = ForwardWork {
             request,
+            identity,
+            partition,
             candidates,
             asked: Vec::new(),
             lost: Vec::new(),
+            attempts: 0,
             take_over_at: deadline,
             incarnation: self.incarnation,
             n,
@@ -126,21 +161,27 @@ impl<E: Engine> Node<E> {
         let deadline = task.deadline;
         work.take_over_at = deadline;
         let place = work.candidates.iter().rposition(|&node| self.is_reachable(node));
-        let again = || work.asked.last().copied().filter(|&node| node != self.me);
+        let again = || work.asked.last().map(|attempt| attempt.node).filter(|&node| node != self.me);
         let Some(next) = place.map(|place| work.candidates[place]).or_else(again) else {
             if work.is_settled() {
                 let failure = work.unreachable();
-                return self.reply(now, task.requester, Err(failure), out);
+                return self.end_forward(now, &task, Err(failure), out);
             }
             // Somebody may still answer, or come back and be asked again under the same number.
             return self.tasks.keep(id, task, deadline);
         };
         place.map(|place| work.candidates.remove(place));
-        work.asked.push(next);
+        work.attempts += 1;
+        let attempt = work.attempts;
+        work.asked.push(Attempt {
+            node: next,
+            number: attempt,
+            connection: 0,
+        });
         if next == self.me {
-            let request = work.request.clone();
+            let request = (work.request.clone(), work.identity.clone());
             self.tasks.keep(id, task, deadline);
-            return self.coordinate(now, Requester::Task(id, 0), request, deadline, out);
+            return self.coordinate(now, Requester::Task(id, attempt as usize), request, deadline, out);
         }
         let start_by = deadline.min(now.monotonic + self.latency.take_over(next));
         work.take_over_at = start_by;
@@ -150,8 +191,10 @@ impl<E: Engine> Node<E> {
                 incarnation: work.incarnation,
                 number: id,
             },
+            attempt,
             start_by: self.on_clock_of(next, now, start_by),
             deadline: self.on_clock_of(next, now, deadline),
+            identity: work.identity.clone(),
             request: work.request.clone(),
         };
         out.push(Effect::Send { to: next, message });
@@ -163,7 +206,7 @@ impl<E: Engine> Node<E> {
         &mut self,
         now: Now,
         id: TaskId,
-        from: NodeId,
+        (from, attempt): (NodeId, u32),
         reply: Option<Reply>,
         out: &mut Vec<Effect>,
     ) {
@@ -171,17 +214,17 @@ impl<E: Engine> Node<E> {
             return;
         };
         let Work::Forward(work) = &mut task.work else { return };
-        let was_last = work.asked.last() == Some(&from);
-        work.settle(from, &reply);
+        let was_last = work.was_last(from);
+        work.settle((from, attempt), &reply);
         let others = !work.candidates.is_empty() || !work.asked.is_empty();
         match reply {
             Some(reply) if !(work.is_in_doubt(&reply) || others && is_elsewhere(&reply)) => {
                 self.latency.observe(from, task.started, now.monotonic);
-                self.reply(now, task.requester, reply, out);
+                self.end_forward(now, &task, reply, out);
             }
             Some(reply) if !is_elsewhere(&reply) && work.asked.is_empty() => {
                 let failure = work.unreachable();
-                self.reply(now, task.requester, Err(failure), out);
+                self.end_forward(now, &task, Err(failure), out);
             }
             Some(reply) if !is_elsewhere(&reply) => {
                 // Those that were asked earlier may yet say that they wrote it; another one would know no better.
@@ -205,7 +248,35 @@ impl<E: Engine> Node<E> {
             answered: 0,
             outcome: work.outcome(),
         };
-        self.reply(now, task.requester, Err(failure), out);
+        self.end_forward(now, &task, Err(failure), out);
+    }
+
+    /// A write that is passed on has one dot and one stamp, whoever begins it, and how often: given here, where the client came in.
+    pub(crate) fn identity(&mut self, now: Now, partition: PartitionId) -> WriteIdentity {
+        WriteIdentity {
+            dot: self.replica.next_dot(partition, self.actor()),
+            modified: self.clock.now(now.wall_millis),
+            voided: self.voided.get(&partition).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Replies, and keeps account of the dot: one whose write never was is void, and goes into the clocks with a later write, as a gap
+    /// would stay in them for ever.
+    fn end_forward(&mut self, now: Now, task: &Task, reply: Reply, out: &mut Vec<Effect>) {
+        if let Work::Forward(work) = &task.work
+            && let Some(WriteIdentity { dot, voided, .. }) = &work.identity
+        {
+            let void = self.voided.entry(work.partition).or_default();
+            if reply.is_ok() {
+                *void = void.difference(voided);
+            } else if work.is_settled() && wrote_nothing(&reply) {
+                void.insert(*dot);
+            }
+            if void.is_empty() {
+                self.voided.remove(&work.partition);
+            }
+        }
+        self.reply(now, task.requester, reply, out);
     }
 
     /// The link to the one that was asked is down: whether it began is unknown.
@@ -214,7 +285,7 @@ impl<E: Engine> Node<E> {
             return;
         };
         let Work::Forward(work) = &mut task.work else { return };
-        let was_last = work.asked.last() == Some(&from);
+        let was_last = work.was_last(from);
         work.lose(from);
         match was_last {
             true => self.forward_on(now, id, task, out),
@@ -249,17 +320,24 @@ impl<E: Engine> Node<E> {
     pub(crate) fn on_forward(
         &mut self,
         now: Now,
-        id: RequestId,
+        (id, attempt): (RequestId, u32),
         (start_by, deadline): (Instant, Instant),
-        request: KeyRequest,
+        (request, identity): (KeyRequest, Option<WriteIdentity>),
         out: &mut Vec<Effect>,
     ) {
+        let is_foreign = |identity: &WriteIdentity| identity.dot.actor.node != id.origin.0;
+        if identity.as_ref().is_some_and(is_foreign) {
+            let name = self.name_of(id.origin);
+            let text = format!("{name} passed on a write under another node's dot: it was refused, and {name} is broken.");
+            return self.warn_once("identity", text, out);
+        }
         if matches!(request.operation, Operation::Write { .. }) {
             match self.recent.reply(id) {
                 Some(Recent::Running) => return,
                 Some(Recent::Done(reply)) => {
                     let message = Message::Forwarded {
                         number: id.number,
+                        attempt,
                         reply: Some(reply.clone()),
                     };
                     return out.push(Effect::Send { to: id.origin, message });
@@ -277,11 +355,12 @@ impl<E: Engine> Node<E> {
                 to: id.origin,
                 message: Message::Forwarded {
                     number: id.number,
+                    attempt,
                     reply: None,
                 },
             });
         }
-        self.coordinate(now, Requester::Peer(id), request, deadline, out);
+        self.coordinate(now, Requester::Peer(id, attempt), (request, identity), deadline, out);
     }
 }
 
@@ -294,12 +373,6 @@ fn is_elsewhere(reply: &Reply) -> bool {
             | Failure::Overloaded { .. }
             | Failure::Damaged { .. })
     )
-}
-
-fn remove_one(nodes: &mut Vec<NodeId>, node: NodeId) {
-    if let Some(place) = nodes.iter().position(|&other| other == node) {
-        nodes.remove(place);
-    }
 }
 
 /// The reply says that the request wrote nothing, and never will.

@@ -1,13 +1,13 @@
 //! A node: every input is dispatched here, and whatever waits is answered when what it waits for has come.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use annulus_causality::{Actor, CausalContext, HybridClock, Instant};
 use annulus_coordinator::{Failure, Outcome, Reply};
 use annulus_membership::{Action, Hello, MemberRecord, Membership, Secret, next_incarnation};
 use annulus_protocol::{Message, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, WireKey};
-use annulus_ring::{Address, Bucket, Key, Member, NodeId};
+use annulus_ring::{Address, Bucket, Key, Member, NodeId, PartitionId};
 use annulus_storage::{Engine, Replica};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -50,6 +50,8 @@ pub struct Node<E: Engine> {
     pub(crate) tasks: Tasks,
     pub(crate) durable: Durable,
     pub(crate) recent: RecentForwards,
+    /// Dots of this node that were given to writes which never were, until a later write has brought them to the owners.
+    pub(crate) voided: BTreeMap<PartitionId, CausalContext>,
     pub(crate) latency: Latency,
     pub(crate) handoff: Handoff,
     pub(crate) counters: Counters,
@@ -59,7 +61,7 @@ pub struct Node<E: Engine> {
     free_bytes: u64,
     /// Until then a restarted node waits for its peers; nothing where it serves.
     settles_at: Option<Instant>,
-    warned: std::collections::BTreeMap<&'static str, Instant>,
+    warned: BTreeMap<&'static str, Instant>,
     now: Now,
 }
 
@@ -104,6 +106,7 @@ impl<E: Engine> Node<E> {
             tasks: Tasks::numbered_from(rng.random()),
             durable: Durable::default(),
             recent: RecentForwards::default(),
+            voided: BTreeMap::new(),
             latency: Latency::default(),
             handoff: Handoff::numbered_from(rng.random()),
             counters: Counters::default(),
@@ -286,11 +289,13 @@ impl<E: Engine> Node<E> {
             Message::ReadDone { request, result } => self.on_read_done(now, request, from, result, out),
             Message::Forward {
                 id,
+                attempt,
                 start_by,
                 deadline,
+                identity,
                 request,
-            } => self.on_forward(now, id, (start_by, deadline), request, out),
-            Message::Forwarded { number, reply } => self.on_forwarded(now, number, from, reply, out),
+            } => self.on_forward(now, (id, attempt), (start_by, deadline), (request, identity), out),
+            Message::Forwarded { number, attempt, reply } => self.on_forwarded(now, number, (from, attempt), reply, out),
             Message::List {
                 request,
                 deadline,
@@ -398,18 +403,19 @@ impl<E: Engine> Node<E> {
         self.counters.count_reply(&reply);
         match requester {
             Requester::Client(id) => out.push(Effect::Reply { id, reply }),
-            Requester::Peer(id) => {
+            Requester::Peer(id, attempt) => {
                 self.recent.finish(id, &reply);
                 out.push(Effect::Send {
                     to: id.origin,
                     message: Message::Forwarded {
                         number: id.number,
+                        attempt,
                         reply: Some(reply),
                     },
                 });
             }
             Requester::Task(parent, place) => match self.tasks.kind(parent) {
-                Some(Work::Forward(_)) => self.on_forwarded(now, parent, self.me, Some(reply), out),
+                Some(Work::Forward(_)) => self.on_forwarded(now, parent, (self.me, place as u32), Some(reply), out),
                 Some(Work::List(_)) => self.on_list_read(now, parent, place, reply, out),
                 Some(Work::Declare(_)) => self.on_declare_list(now, parent, reply, out),
                 _ => {}

@@ -4,7 +4,7 @@ use annulus_causality::Object;
 use annulus_coordinator::{
     Answer, Condition, Failure, Found, NewValue, Outcome, ReadRound, ReadStep, ReadVerdict, Reply,
 };
-use annulus_protocol::{Delta, Known, Message, Refusal};
+use annulus_protocol::{Delta, Known, Message, Refusal, WriteIdentity};
 use annulus_ring::{Address, NodeId};
 use annulus_storage::Engine;
 
@@ -41,6 +41,7 @@ pub(crate) struct Guarded {
     pub(crate) value: Option<NewValue>,
     pub(crate) context: Option<annulus_causality::CausalContext>,
     pub(crate) condition: Condition,
+    pub(crate) identity: Option<WriteIdentity>,
 }
 
 impl<E: Engine> Node<E> {
@@ -251,12 +252,14 @@ impl<E: Engine> Node<E> {
     ) {
         // Writes may have come by since the read began: the coordinator's own object is looked at once more.
         let current = match self.replica.read(&address) {
-            Ok(local) => local.join(merged),
-            Err(_) => merged,
+            Ok(local) => local.join(merged.clone()),
+            Err(_) => merged.clone(),
         };
         let visible = current.visible(now.wall_millis, terms.policy);
         let etag = (!visible.is_empty()).then(|| annulus_causality::etag(&visible));
-        if !holds(&guarded.condition, etag) {
+        // What an earlier attempt has written was guarded then.
+        let is_written = |identity: &WriteIdentity| current.context().contains(identity.dot);
+        if !guarded.identity.as_ref().is_some_and(is_written) && !holds(&guarded.condition, etag) {
             return self.reply(now, requester, Err(Failure::ConditionFailed { etag }), out);
         }
         let mut context = current.context().clone();
@@ -267,6 +270,8 @@ impl<E: Engine> Node<E> {
             address,
             value: guarded.value,
             context: Some(context),
+            identity: guarded.identity,
+            found: merged,
             terms,
         };
         self.start_write(now, requester, write, out);

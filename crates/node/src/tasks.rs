@@ -24,8 +24,8 @@ pub(crate) const FIRST_NUMBER_MASK: u64 = (1 << 48) - 1;
 pub(crate) enum Requester {
     /// A client of this node.
     Client(ClientId),
-    /// The node that forwarded the request.
-    Peer(RequestId),
+    /// The node that forwarded the request, by this attempt.
+    Peer(RequestId, u32),
     /// Another task of this node, which asked for it under this number of its own.
     Task(TaskId, usize),
 }

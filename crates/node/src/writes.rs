@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use annulus_causality::{CausalContext, ConflictPolicy, Object, Version};
+use annulus_causality::{CausalContext, ConflictPolicy, Object, Timestamp, Version};
 use annulus_coordinator::{
     Answer, Durability, Failure, Mode, NewValue, Outcome, Participants, Reply, Verdict, WriteRound, WriteStep, Written,
 };
-use annulus_protocol::{Delta, Message};
+use annulus_protocol::{Delta, Message, WriteIdentity};
 use annulus_ring::{Address, NodeId};
 use annulus_storage::Engine;
 
@@ -38,6 +38,10 @@ pub(crate) struct NewWrite {
     pub(crate) value: Option<NewValue>,
     /// What the writer has seen; nothing where it does not say.
     pub(crate) context: Option<CausalContext>,
+    /// Where another node passed it on: what it is in every attempt.
+    pub(crate) identity: Option<WriteIdentity>,
+    /// What a guard's read found, beside what is stored here.
+    pub(crate) found: Object,
     pub(crate) terms: Terms,
 }
 
@@ -62,6 +66,8 @@ impl<E: Engine> Node<E> {
             address,
             value,
             context,
+            identity,
+            found,
             terms,
         } = write;
         let who = self.participants(&address);
@@ -82,8 +88,13 @@ impl<E: Engine> Node<E> {
         } else {
             self.replica.hinted(&address)
         };
-        let known = known.map_err(|error| self.damaged(&error, out))?;
-        let (delta, token) = self.new_delta(now, &address, &known, value, context, &terms)?;
+        let known = known.map_err(|error| self.damaged(&error, out))?.join(found);
+        let (delta, token) = match &identity {
+            Some(identity) if known.context().contains(identity.dot) => {
+                self.same_delta(&address, identity, known, context)
+            }
+            _ => self.new_delta(now, &address, &known, (value, context, identity), &terms)?,
+        };
         let id = self.tasks.number();
         if who.is_owner() {
             self.apply(&address, &delta)?;
@@ -117,37 +128,67 @@ impl<E: Engine> Node<E> {
         now: Now,
         address: &Address,
         known: &Object,
-        value: Option<NewValue>,
-        context: Option<CausalContext>,
+        (value, context, identity): (Option<NewValue>, Option<CausalContext>, Option<WriteIdentity>),
         terms: &Terms,
     ) -> Result<(Delta, String), Failure> {
         for (_, version) in known.versions() {
             // A stamp too far ahead was refused where it came in; here it only moves the clock.
             let _ = self.clock.observe(now.wall_millis, version.modified);
         }
-        let modified = self.clock.now(now.wall_millis);
-        let expires = terms.ttl.map(|ttl| {
-            now.wall_millis
-                .saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
-        });
+        let modified = match &identity {
+            Some(identity) => self.check_stamp(now, identity.modified)?,
+            None => self.clock.now(now.wall_millis),
+        };
+        let lifetime = |ttl: std::time::Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        let expires = terms.ttl.map(|ttl| modified.millis.saturating_add(lifetime(ttl)));
         let version = value.map(|new| Version::new(new.value, new.content_type, new.meta, modified, expires));
         if let (Some(version), Some(replaced), ConflictPolicy::Siblings) = (&version, &context, terms.policy) {
             check_siblings(known, version, replaced, terms.max_siblings)?;
         }
         // Last of all, as a dot that is taken and not used leaves a gap in every clock.
-        let dot = self.replica.next_dot(address.partition, self.actor());
+        let WriteIdentity { dot, voided, .. } = identity.unwrap_or_else(|| WriteIdentity {
+            dot: self.replica.next_dot(address.partition, self.actor()),
+            modified,
+            voided: CausalContext::new(),
+        });
         let object = known.write(dot, version, context.as_ref(), terms.policy);
         let mut seen = context.unwrap_or_else(|| known.context().clone());
         seen.insert(dot);
         let token = self.seal(address, &seen);
-        Ok((
-            Delta {
-                at: wire(address),
-                dots: [dot].into_iter().collect(),
-                object,
-            },
-            token,
-        ))
+        let mut dots = voided;
+        dots.insert(dot);
+        let at = wire(address);
+        Ok((Delta { at, dots, object }, token))
+    }
+
+    /// An earlier attempt has written this already, and it may have been replaced since: what is known goes out as it is.
+    fn same_delta(
+        &self,
+        address: &Address,
+        identity: &WriteIdentity,
+        known: Object,
+        context: Option<CausalContext>,
+    ) -> (Delta, String) {
+        let mut seen = context.unwrap_or_default();
+        seen.insert(identity.dot);
+        let mut dots = identity.voided.clone();
+        dots.insert(identity.dot);
+        let delta = Delta {
+            at: wire(address),
+            dots,
+            object: known,
+        };
+        (delta, self.seal(address, &seen))
+    }
+
+    /// A stamp of the node that the client reached, which all owners must be able to take.
+    fn check_stamp(&mut self, now: Now, stamp: Timestamp) -> Result<Timestamp, Failure> {
+        match self.clock.observe(now.wall_millis, stamp) {
+            Ok(()) => Ok(stamp),
+            Err(error) => Err(Failure::NotReady {
+                reason: format!("{error}; check the clocks of this node and of the node that was asked"),
+            }),
+        }
     }
 
     /// A replica has done its part, this node among them.

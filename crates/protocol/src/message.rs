@@ -1,6 +1,6 @@
 //! What nodes say to each other once a link is up; every request carries a number that its answer repeats.
 
-use annulus_causality::{CausalContext, Instant, Object};
+use annulus_causality::{CausalContext, Dot, Instant, Object, Timestamp};
 use annulus_coordinator::{BucketConfig, Durability, KeyRequest, Reply};
 use annulus_membership::Gossip;
 use annulus_ring::{Bucket, Key, NodeId};
@@ -15,6 +15,17 @@ pub struct RequestId {
     pub incarnation: u64,
     /// Counted there.
     pub number: u64,
+}
+
+/// What makes a forwarded write one write, however often it is begun: its dot and its stamp are given where the client came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteIdentity {
+    /// Of the node that the client reached.
+    pub dot: Dot,
+    /// When it came there, on that node's clock.
+    pub modified: Timestamp,
+    /// Dots of that node in this partition that it gave to writes which never were, so that clocks have no gaps.
+    pub voided: CausalContext,
 }
 
 /// A key on the wire: its position and partition follow from it.
@@ -141,10 +152,14 @@ pub enum Message {
     Forward {
         /// The same in every attempt.
         id: RequestId,
+        /// Which attempt this is, of those of one request.
+        attempt: u32,
         /// Not begun after this: the sender asks another owner from then on.
         start_by: Instant,
         /// The client's deadline.
         deadline: Instant,
+        /// What it is in every attempt; nothing for a read.
+        identity: Option<WriteIdentity>,
         /// The request.
         request: KeyRequest,
     },
@@ -152,6 +167,8 @@ pub enum Message {
     Forwarded {
         /// [`RequestId::number`].
         number: u64,
+        /// The attempt that is answered.
+        attempt: u32,
         /// For the client; nothing where the forward came after its `start_by`, and was not begun.
         reply: Option<Reply>,
     },

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use annulus_checker::{Action, Operation, Outcome, Replaces};
 use annulus_coordinator::{
-    Answer, Durability, Failure, KeyRequest, ListRequest, Mode, NewValue, Operation as Asked, Options, Reply, Request,
+    Answer, Durability, Failure, KeyRequest, ListRequest, NewValue, Operation as Asked, Options, Reply, Request,
 };
 use annulus_ring::{Bucket, Key};
 
@@ -54,7 +54,8 @@ impl Clients {
         let number = self.numbers;
         let Call { key, ask, options } = call;
         let durable = options.durability != Some(Durability::Memory);
-        let strict = options.mode == Some(Mode::Strict);
+        // What a sloppy read counts are owners, too: a quorum of them sees what a quorum of them wrote.
+        let strict = true;
         let mut kind = Kind::Key;
         let (action, asked) = match ask {
             Ask::Get => (Action::Get { strict }, Some(Asked::Get)),

@@ -692,6 +692,14 @@ impl World {
             link.loses = None;
         }
         for node in 0..self.count() {
+            // Disks that were swapped, and swapped again, are put where they belong.
+            let id = self.processes[node].id;
+            let place = (0..self.count()).find(|&other| self.processes[other].disk.open(id).is_ok());
+            if let Some(other) = place.filter(|&other| other != node) {
+                self.swap_disks(node, other);
+            }
+        }
+        for node in 0..self.count() {
             self.processes[node].disk.mend();
             self.start(node);
         }

@@ -1,5 +1,6 @@
 //! A data directory belongs to one process at a time, to one node name and to one cluster, for ever.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,8 @@ pub const FORMAT_VERSION: u32 = 1;
 
 const IDENTITY_FILE: &str = "identity";
 const ENGINE_PREFIX: &str = "engine-";
+/// What an engine's directory is called while it is being made, behind a dot. It holds no data.
+pub(crate) const UNFINISHED: &str = "unfinished";
 const LOCK_FILE: &str = "LOCK";
 
 /// Why a data directory cannot be used.
@@ -105,7 +108,7 @@ impl DataDirectory {
     /// If the name is empty or holds a line break: names are checked where they come in.
     pub fn open(path: &Path, node: &str) -> Result<DataDirectory, DirectoryError> {
         assert!(!node.is_empty() && !node.contains('\n'), "a node's name is one line");
-        fs::create_dir_all(path).map_err(io_error("creating", path))?;
+        create_durably(path).map_err(io_error("creating", path))?;
         let lock = lock(path)?;
         let mut directory = DataDirectory {
             path: path.to_owned(),
@@ -145,7 +148,8 @@ impl DataDirectory {
         for entry in fs::read_dir(&self.path).map_err(io_error("listing", &self.path))? {
             let name = entry.map_err(io_error("listing", &self.path))?.file_name();
             let found = name.to_str().and_then(|name| name.strip_prefix(ENGINE_PREFIX));
-            if let Some(found) = found.filter(|found| *found != engine) {
+            let is_whole = |found: &str| Path::new(found).extension() != Some(OsStr::new(UNFINISHED));
+            if let Some(found) = found.filter(|found| *found != engine && is_whole(found)) {
                 return Err(DirectoryError::OtherEngine {
                     path: self.path.clone(),
                     found: found.to_owned(),
@@ -289,6 +293,20 @@ fn lock(path: &Path) -> Result<File, DirectoryError> {
     Ok(file)
 }
 
+/// Makes a directory, and its name durable with the names of all that it is in.
+fn create_durably(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    // Those that were there before, too: an earlier start may have made them, and been killed here.
+    for above in path.canonicalize()?.ancestors().skip(1) {
+        match sync_directory(above) {
+            // It was not made by us, who may not even list it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
 /// Replaces a file so that after a crash it is the old one or the new one, whole.
 fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
@@ -363,6 +381,17 @@ mod tests {
             let error = DataDirectory::open(place.path(), "n1").unwrap_err();
             assert!(matches!(error, DirectoryError::Unreadable { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn an_engine_that_a_crash_left_half_made_is_not_another_engine() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(place.path(), "n1").unwrap();
+        fs::create_dir(place.path().join("engine-fjall.unfinished")).unwrap();
+        directory.check_engine("fjall").unwrap();
+        fs::create_dir(place.path().join("engine-fjall")).unwrap();
+        let error = directory.check_engine("sled").unwrap_err().to_string();
+        assert!(error.contains("holds data of the engine fjall"), "{error}");
     }
 
     #[test]

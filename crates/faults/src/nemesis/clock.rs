@@ -34,7 +34,11 @@ fn draw(rng: &mut StdRng, nodes: usize) -> Box<dyn Fault> {
 impl Fault for Clock {
     fn detail(&self) -> String {
         let (sign, size) = (if self.seconds < 0.0 { '-' } else { '+' }, self.seconds.abs());
-        format!("{} {sign}{:?}", names(&self.nodes), Duration::from_millis((size * 1e3) as u64))
+        format!(
+            "{} {sign}{:?}",
+            names(&self.nodes),
+            Duration::from_millis((size * 1e3) as u64)
+        )
     }
 
     fn strike(&mut self, world: &mut World) -> Result<(), Trouble> {

@@ -31,7 +31,9 @@ fn draw(rng: &mut StdRng, nodes: usize) -> Box<dyn Fault> {
 impl Garble {
     fn set(&self, world: &mut World, per_mille: u32) -> Result<(), Trouble> {
         let pairs = around(&self.nodes, world.cluster.len());
-        world.network()?.change(&pairs, |path| path.garbles_per_mille = per_mille);
+        world
+            .network()?
+            .change(&pairs, |path| path.garbles_per_mille = per_mille);
         Ok(())
     }
 }

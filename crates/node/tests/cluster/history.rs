@@ -31,8 +31,6 @@ struct Key {
     strict: BTreeSet<String>,
     /// Values of writes that were said to have written nothing.
     never: BTreeSet<String>,
-    /// Values that had one coordinator only: a write that was taken over may show under two dots, and a token covers the one seen.
-    single: BTreeSet<String>,
     /// Values that an acknowledged write has surely replaced.
     gone: BTreeSet<String>,
     token: Option<Token>,
@@ -128,7 +126,6 @@ impl Run {
         let key = *KEYS.choose(&mut self.rng).unwrap();
         let node = self.live();
         let options = self.options();
-        let is_first = self.world.preference(key).0[0] == node;
         self.count += 1;
         let is_delete = self.rng.random_bool(0.15);
         let value = if is_delete {
@@ -155,9 +152,6 @@ impl Run {
         }
         if !is_delete {
             state.written.insert(value.clone());
-            if is_first {
-                state.single.insert(value.clone());
-            }
         }
         let is_guarded = condition.is_some();
         let operation = Operation::Write {
@@ -347,7 +341,7 @@ impl Run {
             assert!(never.is_empty(), "seed {seed}: said to be never written: {never:?}");
             let back: Vec<_> = live
                 .iter()
-                .filter(|&value| state.gone.contains(value) && state.single.contains(value))
+                .filter(|&value| state.gone.contains(value))
                 .collect();
             assert!(back.is_empty(), "seed {seed}: replaced, and back: {back:?}");
             if !live.is_empty() {

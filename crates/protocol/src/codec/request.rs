@@ -3,13 +3,15 @@
 use annulus_coordinator::{Condition, KeyRequest, NewValue, Operation, Options};
 
 use super::value::{wire_enum, wire_struct};
-use crate::message::RequestId;
+use crate::message::{RequestId, WriteIdentity};
 
 wire_struct!(RequestId {
     origin,
     incarnation,
     number
 });
+
+wire_struct!(WriteIdentity { dot, modified, voided });
 
 wire_struct!(KeyRequest {
     bucket,

@@ -3,7 +3,7 @@
 use std::mem::size_of;
 use std::time::Duration;
 
-use annulus_causality::{CausalContext, DecodeError, Instant, Object, Reader, Version, put_bytes, put_u8, put_varint};
+use annulus_causality::{CausalContext, DecodeError, Dot, Instant, Object, Reader, Timestamp, Version, put_bytes, put_u8, put_varint};
 use bytes::Bytes;
 
 use crate::message::Refusal;
@@ -110,7 +110,7 @@ macro_rules! wire_by_itself {
 }
 pub(crate) use wire_by_itself;
 
-wire_by_itself!(CausalContext, Object, Version);
+wire_by_itself!(CausalContext, Dot, Object, Timestamp, Version);
 
 /// Implements [`Wire`] for integers as varints, refusing what the type cannot hold.
 macro_rules! wire_varint {

@@ -7,7 +7,7 @@ use annulus_coordinator::{
     Answer, BucketConfig, Condition, Durability, Found, KeyRequest, Level, Mode, NewValue, Operation, Options,
 };
 use annulus_membership::{Advertised, ClusterId, Formation, Gossip, Hello, MemberRecord, Secret};
-use annulus_protocol::{BucketRecord, Delta, Known, Message, Refusal, RequestId, WireKey};
+use annulus_protocol::{BucketRecord, Delta, Known, Message, Refusal, RequestId, WireKey, WriteIdentity};
 use annulus_ring::{Bucket, Capacity, Key, Member, NodeId, NodeName};
 use bytes::Bytes;
 
@@ -143,14 +143,28 @@ fn forward() -> Message {
         durability: Some(Durability::Memory),
         timeout: Some(Duration::from_millis(750)),
     };
+    let actor = Actor {
+        node: 7,
+        incarnation: 1 << 20,
+    };
+    let identity = Some(WriteIdentity {
+        dot: Dot::new(actor, 21),
+        modified: Timestamp {
+            millis: 1_790_000_000_000,
+            logical: 2,
+        },
+        voided: [Dot::new(actor, 20)].into_iter().collect(),
+    });
     Message::Forward {
         id: RequestId {
             origin: NodeId(7),
             incarnation: 1 << 20,
             number: 77,
         },
+        attempt: 2,
         start_by: Instant::from_nanos(1_000_000_000),
         deadline: DEADLINE,
+        identity,
         request: KeyRequest {
             bucket: bucket(),
             key: key(),
@@ -170,6 +184,7 @@ fn forwarded() -> Message {
     };
     Message::Forwarded {
         number: 77,
+            attempt: 2,
         reply: Some(Ok(Answer::Found(found))),
     }
 }

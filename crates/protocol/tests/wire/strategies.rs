@@ -10,7 +10,7 @@ use annulus_coordinator::{
 use annulus_membership::{
     Advertised, Candidate, ClusterId, Digest, Formation, Gossip, Hello, MemberRecord, Secret, ShownVote,
 };
-use annulus_protocol::{BucketRecord, Delta, Known, Message, Refusal, RequestId, WireKey};
+use annulus_protocol::{BucketRecord, Delta, Known, Message, Refusal, RequestId, WireKey, WriteIdentity};
 use annulus_ring::{Bucket, Capacity, Key, Member, NodeId, NodeName, Partitions};
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -76,9 +76,12 @@ fn meta() -> impl Strategy<Value = Vec<(String, String)>> {
     vec(("[a-z-]{1,8}", text()), 0..3)
 }
 
+fn timestamp() -> impl Strategy<Value = Timestamp> {
+    (number(), any::<u16>()).prop_map(|(millis, logical)| Timestamp { millis, logical })
+}
+
 fn version() -> impl Strategy<Value = Version> {
-    let modified = (number(), any::<u16>()).prop_map(|(millis, logical)| Timestamp { millis, logical });
-    (bytes(64), option::of(text()), meta(), modified, option::of(number())).prop_map(
+    (bytes(64), option::of(text()), meta(), timestamp(), option::of(number())).prop_map(
         |(value, content_type, meta, modified, expires)| Version::new(value, content_type, meta, modified, expires),
     )
 }
@@ -295,6 +298,10 @@ fn data() -> impl Strategy<Value = Message> {
     ]
 }
 
+fn identity() -> impl Strategy<Value = WriteIdentity> {
+    (dot(), timestamp(), context()).prop_map(|(dot, modified, voided)| WriteIdentity { dot, modified, voided })
+}
+
 /// What is said of clients' requests.
 fn requests() -> impl Strategy<Value = Message> {
     let id = (node(), number(), number()).prop_map(|(origin, incarnation, number)| RequestId {
@@ -303,13 +310,21 @@ fn requests() -> impl Strategy<Value = Message> {
         number,
     });
     prop_oneof![
-        (id, instant(), instant(), key_request()).prop_map(|(id, start_by, deadline, request)| Message::Forward {
-            id,
-            start_by,
-            deadline,
-            request
+        (id, any::<u32>(), instant(), instant(), option::of(identity()), key_request()).prop_map(
+            |(id, attempt, start_by, deadline, identity, request)| Message::Forward {
+                id,
+                attempt,
+                start_by,
+                deadline,
+                identity,
+                request
+            }
+        ),
+        (number(), any::<u32>(), option::of(reply())).prop_map(|(number, attempt, reply)| Message::Forwarded {
+            number,
+            attempt,
+            reply
         }),
-        (number(), option::of(reply())).prop_map(|(number, reply)| Message::Forwarded { number, reply }),
         (number(), instant(), bucket(), bytes(8), bytes(8), any::<u32>()).prop_map(
             |(request, deadline, bucket, prefix, start, limit)| Message::List {
                 request,

@@ -38,7 +38,7 @@ use fjall::{
 
 use super::release::wait_for_release;
 use super::{Batch, Engine, EngineError, EngineSize, Operation, Space, Syncer, Visit};
-use crate::directory::{free_bytes, sync_directory};
+use crate::directory::{UNFINISHED, free_bytes, sync_directory};
 
 /// fjall's own keyspace, and ours.
 const KEYSPACES: usize = 1 + Space::ALL.len();
@@ -432,7 +432,7 @@ fn open_database(path: &Path, options: FjallOptions) -> Result<(Database, [Keysp
 
 /// Makes a database with all its keyspaces under another name, which a crash may leave there, and gives it its own when it is durable.
 fn create(path: &Path, options: FjallOptions) -> Result<(), EngineError> {
-    let unfinished = path.with_extension("unfinished");
+    let unfinished = path.with_extension(UNFINISHED);
     let io = |error: io::Error| EngineError::from_io("making the engine", &error);
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished).map_err(io)?;

@@ -6,14 +6,14 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 /// What a disk writes whole or not at all.
-pub const SECTOR_BYTES: u64 = 512;
+pub(crate) const SECTOR_BYTES: u64 = 512;
 
 type Sector = [u8; SECTOR_BYTES as usize];
 const ZEROS: Sector = [0; SECTOR_BYTES as usize];
 
 /// How likely un-synced changes are on the disk when power goes.
 #[derive(Clone, Copy, Debug)]
-pub enum Loss {
+pub(crate) enum Loss {
     /// None of them is.
     All,
     /// Each with this probability, in a thousand; as likely it is torn.
@@ -21,7 +21,7 @@ pub enum Loss {
 }
 
 impl Loss {
-    pub fn draw(random: &mut StdRng) -> Loss {
+    pub(crate) fn draw(random: &mut StdRng) -> Loss {
         match random.random_range(0..4) {
             0 => Loss::All,
             1 => Loss::Some { kept_permille: 50 },
@@ -30,7 +30,7 @@ impl Loss {
         }
     }
 
-    pub fn keeps(self, random: &mut StdRng) -> bool {
+    pub(crate) fn keeps(self, random: &mut StdRng) -> bool {
         match self {
             Loss::All => false,
             Loss::Some { kept_permille } => random.random_range(0..1000) < kept_permille,
@@ -40,14 +40,14 @@ impl Loss {
 
 /// A change of a file.
 #[derive(Clone, Copy, Debug)]
-pub enum Step<'a> {
+pub(crate) enum Step<'a> {
     Write { offset: u64, bytes: &'a [u8] },
     Truncate { length: u64 },
 }
 
 /// The bytes of a file; sectors that are not there are zeros.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Content {
+pub(crate) struct Content {
     length: u64,
     sectors: BTreeMap<u64, Sector>,
 }
@@ -98,12 +98,12 @@ impl Fate {
 }
 
 impl Content {
-    pub fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
     /// Makes all steps, and says what is on the disk if power goes after them and the first `synced` were synced.
-    pub fn play(&mut self, steps: &[Step<'_>], synced: usize, loss: Loss, random: &mut StdRng) -> Content {
+    pub(crate) fn play(&mut self, steps: &[Step<'_>], synced: usize, loss: Loss, random: &mut StdRng) -> Content {
         let mut fates = Vec::new();
         for (at, step) in steps.iter().enumerate() {
             fates.push(if at < synced {
@@ -155,7 +155,7 @@ impl Content {
         self.sectors.get(&number).copied().unwrap_or(ZEROS)
     }
 
-    pub fn write(&mut self, offset: u64, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) {
         let mut rest = bytes;
         let mut within = (offset % SECTOR_BYTES) as usize;
         for number in sectors(offset, bytes.len()) {
@@ -178,7 +178,7 @@ impl Content {
     }
 
     /// The stretches of bytes that are not zeros, each with its offset, in order.
-    pub fn stretches(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
+    pub(crate) fn stretches(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
         let mut sectors = self.sectors.iter().peekable();
         std::iter::from_fn(move || {
             let (first, bytes) = sectors.next()?;
@@ -195,7 +195,7 @@ impl Content {
     }
 
     /// Whether a file of these bytes holds the same; `bytes` is all of it.
-    pub fn is(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn is(&self, bytes: &[u8]) -> bool {
         if bytes.len() as u64 != self.length {
             return false;
         }

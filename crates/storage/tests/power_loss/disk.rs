@@ -25,7 +25,7 @@ use crate::journal::{Change, Journal};
 
 /// Files and directories as they are on the disk, all of it synced.
 #[derive(Debug)]
-pub struct Disk {
+pub(crate) struct Disk {
     nodes: Vec<Node>,
     /// What open files are called by.
     by_inode: HashMap<u64, usize>,
@@ -76,7 +76,7 @@ impl NameChange {
 
 impl Disk {
     /// The disk of an empty directory.
-    pub fn of_empty(directory: &Path) -> io::Result<Disk> {
+    pub(crate) fn of_empty(directory: &Path) -> io::Result<Disk> {
         let mut disk = Disk {
             nodes: vec![Node::Directory(BTreeMap::new())],
             by_inode: HashMap::new(),
@@ -89,7 +89,7 @@ impl Disk {
     ///
     /// # Errors
     /// Where the journal does not explain what the directory holds: then something went past the shim.
-    pub fn lose_power(
+    pub(crate) fn lose_power(
         &mut self,
         directory: &Path,
         journal: &Journal,
@@ -128,7 +128,9 @@ impl Disk {
             disk: self,
         };
         for change in journal.changes() {
-            replay.take(change).ok_or_else(|| format!("the journal says {change:?}, of what is not there"))?;
+            replay
+                .take(change)
+                .ok_or_else(|| format!("the journal says {change:?}, of what is not there"))?;
         }
         Ok(replay.histories)
     }
@@ -236,7 +238,10 @@ impl<'a> Replay<'_, 'a> {
             Change::Rename { from, to } => {
                 let (directory, from_name) = self.parent(from)?;
                 let (to_directory, to_name) = self.parent(to)?;
-                assert_eq!(directory, to_directory, "renames from one directory to another are not modelled");
+                assert_eq!(
+                    directory, to_directory,
+                    "renames from one directory to another are not modelled"
+                );
                 let (from, to) = (from_name.to_owned(), to_name.to_owned());
                 self.change_name(directory, NameChange::Move { from, to });
                 Some(())
@@ -250,7 +255,8 @@ impl<'a> Replay<'_, 'a> {
             Change::SyncBegins { inode, number } => {
                 let node = *self.disk.by_inode.get(&inode)?;
                 let history = &self.histories[node];
-                self.syncs.insert(number, (node, history.steps.len() + history.names.len()));
+                self.syncs
+                    .insert(number, (node, history.steps.len() + history.names.len()));
                 Some(())
             }
             Change::SyncEnds { number } => {

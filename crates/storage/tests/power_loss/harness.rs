@@ -18,8 +18,8 @@ use crate::disk::Disk;
 use crate::journal::Journal;
 use crate::writer::Conduct;
 
-/// After so many crashes the node begins with an empty disk again.
-const CRASHES_OF_ONE_DISK: u64 = 10;
+/// After at most so many crashes the node begins with an empty disk again.
+const CRASHES_OF_ONE_DISK: u64 = 12;
 
 /// A process that says nothing for so long hangs.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -28,11 +28,11 @@ const KILLED: i32 = 9;
 
 /// What is run, and against which disk.
 #[derive(Clone, Copy, Debug)]
-pub struct Suite {
+pub(crate) struct Suite {
     /// The test that is the process to be killed.
-    pub writer: &'static str,
-    pub conduct: Conduct,
-    pub disk_lies: bool,
+    pub(crate) writer: &'static str,
+    pub(crate) conduct: Conduct,
+    pub(crate) disk_lies: bool,
 }
 
 /// How a process comes to its end.
@@ -64,10 +64,11 @@ impl End {
 
 /// How many crashes there were, and how many of them before a process had opened its files.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    pub crashes: u64,
-    pub while_opening: u64,
-    pub batches: u64,
+pub(crate) struct Tally {
+    pub(crate) crashes: u64,
+    pub(crate) while_opening: u64,
+    pub(crate) power_losses: u64,
+    pub(crate) batches: u64,
 }
 
 impl Suite {
@@ -75,7 +76,7 @@ impl Suite {
     ///
     /// # Errors
     /// What was found wrong, and how to see it again.
-    pub fn crash(self, seed: u64, crashes: u64) -> Result<Tally, String> {
+    pub(crate) fn crash(self, seed: u64, crashes: u64) -> Result<Tally, String> {
         let mut tally = Tally::default();
         for seed in seed.. {
             let left = crashes - tally.crashes;
@@ -83,7 +84,8 @@ impl Suite {
                 break;
             }
             let mut node = Node::new(self, seed);
-            node.live(left.min(CRASHES_OF_ONE_DISK), &mut tally).map_err(|wrong| {
+            let crashes = node.random.random_range(1..=CRASHES_OF_ONE_DISK);
+            node.live(left.min(crashes), &mut tally).map_err(|wrong| {
                 let history = node.history.join("\n  ");
                 let errors = fs::read_to_string(node.errors()).unwrap_or_default();
                 format!("{wrong}\nseed {seed}:\n  {history}\n{errors}")
@@ -100,6 +102,8 @@ struct Node {
     disk: Disk,
     /// The last batch that must be there.
     promised: u64,
+    /// Whether power was lost since the last process ended, or none has begun yet.
+    all_is_synced: bool,
     lives: u64,
     /// What was done, for who has to understand a failure.
     history: Vec<String>,
@@ -115,6 +119,7 @@ impl Node {
             random: StdRng::seed_from_u64(seed),
             disk,
             promised: 0,
+            all_is_synced: true,
             lives: 0,
             history: Vec::new(),
         }
@@ -124,10 +129,10 @@ impl Node {
         for _ in 0..crashes {
             let end = End::draw(&mut self.random);
             let found = self.run(end)?;
-            let loss = Loss::draw(&mut self.random);
-            self.lose_power(loss)?;
             tally.crashes += 1;
             tally.while_opening += u64::from(!found);
+            let loses_power = self.random.random_bool(0.7);
+            tally.power_losses += u64::from(self.after_a_crash(loses_power)?);
         }
         self.run(End::Looks)?;
         tally.batches += self.promised;
@@ -138,7 +143,9 @@ impl Node {
     fn run(&mut self, end: End) -> Result<bool, String> {
         self.lives += 1;
         self.history.push(format!("life {}: {end:?}", self.lives));
-        Journal::create(&self.journal()).expect("a journal");
+        if self.all_is_synced {
+            Journal::create(&self.journal()).expect("a journal");
+        }
         let (mut process, lines) = self.start(end);
         let listened = self.listen(&lines, end, &mut process);
         if listened.is_err() {
@@ -200,12 +207,18 @@ impl Node {
             };
             if let Some(last) = line.strip_prefix("found ").map(number) {
                 found = true;
-                self.history.push(format!("  found batch {last}; {} was promised", self.promised));
+                self.history
+                    .push(format!("  found batch {last}; {} was promised", self.promised));
                 if last < self.promised {
-                    return Err(format!("batch {} was promised, and {last} is the last there is", self.promised));
+                    return Err(format!(
+                        "batch {} was promised, and {last} is the last there is",
+                        self.promised
+                    ));
                 }
-                // Somebody may have read it.
-                self.promised = last;
+                // What was on the disk when the process began stays: somebody may have read it.
+                if self.all_is_synced {
+                    self.promised = last;
+                }
             } else if let Some(last) = line.strip_prefix("synced ").map(number) {
                 self.promised = self.promised.max(last);
                 acknowledged += 1;
@@ -224,11 +237,20 @@ impl Node {
         }
     }
 
-    fn lose_power(&mut self, loss: Loss) -> Result<(), String> {
-        self.history.push(format!("  power is lost, promised is {}: {loss:?}", self.promised));
+    /// Loses power, or leaves what was not synced in the page cache: the next life then goes on with the same journal.
+    /// Says whether power was lost, as it always is where the process died in the middle of a change that it did not record.
+    fn after_a_crash(&mut self, loses_power: bool) -> Result<bool, String> {
         let journal = Journal::read(&self.journal()).expect("the journal is read");
         let journal = journal.ok_or("the shim was not loaded: is this a static binary?")?;
-        self.disk.lose_power(&root(&self.place), &journal, loss, &mut self.random)
+        self.all_is_synced = loses_power || !journal.pending.is_empty();
+        if self.all_is_synced {
+            let loss = Loss::draw(&mut self.random);
+            self.history
+                .push(format!("  power is lost, promised is {}: {loss:?}", self.promised));
+            self.disk
+                .lose_power(&root(&self.place), &journal, loss, &mut self.random)?;
+        }
+        Ok(self.all_is_synced)
     }
 
     fn journal(&self) -> PathBuf {

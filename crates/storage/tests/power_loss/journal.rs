@@ -1,6 +1,6 @@
 //! The journal that `shim/forget.c` keeps: every change of a file or a name, in the order in which they happened.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -13,55 +13,32 @@ const CAPACITY_BYTES: u64 = 1 << 30;
 
 /// One change. Paths are below the watched directory; inodes stand for open files, whatever they are called by now.
 #[derive(Clone, Copy, Debug)]
-pub enum Change<'a> {
-    Write {
-        inode: u64,
-        offset: u64,
-        bytes: &'a [u8],
-    },
-    Truncate {
-        inode: u64,
-        length: u64,
-    },
-    Create {
-        inode: u64,
-        path: &'a str,
-    },
-    MakeDirectory {
-        inode: u64,
-        path: &'a str,
-    },
-    Rename {
-        from: &'a str,
-        to: &'a str,
-    },
-    Remove {
-        path: &'a str,
-    },
-    SyncBegins {
-        inode: u64,
-        number: u64,
-    },
-    SyncEnds {
-        number: u64,
-    },
+pub(crate) enum Change<'a> {
+    Write { inode: u64, offset: u64, bytes: &'a [u8] },
+    Truncate { inode: u64, length: u64 },
+    Create { inode: u64, path: &'a str },
+    MakeDirectory { inode: u64, path: &'a str },
+    Rename { from: &'a str, to: &'a str },
+    Remove { path: &'a str },
+    SyncBegins { inode: u64, number: u64 },
+    SyncEnds { number: u64 },
 }
 
 /// What a killed process left.
-pub struct Journal {
+pub(crate) struct Journal {
     bytes: Vec<u8>,
     /// The files that it was changing when it died: what they hold is not known.
-    pub pending: Vec<String>,
+    pub(crate) pending: Vec<String>,
 }
 
 impl Journal {
     /// An empty one, for the next process.
-    pub fn create(path: &Path) -> io::Result<()> {
+    pub(crate) fn create(path: &Path) -> io::Result<()> {
         File::create(path)?.set_len(CAPACITY_BYTES)
     }
 
     /// Reads it, or nothing where no process had the shim loaded.
-    pub fn read(path: &Path) -> io::Result<Option<Journal>> {
+    pub(crate) fn read(path: &Path) -> io::Result<Option<Journal>> {
         let mut file = File::open(path)?;
         let mut head = vec![0; HEAD_BYTES];
         file.read_exact(&mut head)?;
@@ -70,7 +47,6 @@ impl Journal {
         }
         let mut bytes = Vec::new();
         file.take(number(&head[8..])).read_to_end(&mut bytes)?;
-        fs::remove_file(path)?;
         let mut pending = Vec::new();
         if number(&head[16..]) != 0 {
             for path in head[24..].chunks(PATH_BYTES) {
@@ -81,17 +57,14 @@ impl Journal {
         Ok(Some(Journal { bytes, pending }))
     }
 
-    pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
         let mut rest = &self.bytes[..];
         std::iter::from_fn(move || {
             let (head, body) = rest.split_at_checked(RECORD_BYTES)?;
             let kind = u32::from_le_bytes(head[..4].try_into().expect("four bytes"));
             let path_bytes = u32::from_le_bytes(head[4..8].try_into().expect("four bytes")) as usize;
             let (inode, offset, length) = (number(&head[8..]), number(&head[16..]), number(&head[24..]) as usize);
-            let (path, bytes) = (
-                text(&body[..path_bytes]),
-                &body[path_bytes..path_bytes + length],
-            );
+            let (path, bytes) = (text(&body[..path_bytes]), &body[path_bytes..path_bytes + length]);
             rest = &body[(path_bytes + length).next_multiple_of(8)..];
             Some(match kind {
                 1 => Change::Write { inode, offset, bytes },

@@ -54,11 +54,17 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 fn stands(suite: Suite) {
     let crashes = setting("ANNULUS_CRASHES", CRASHES);
     let tally = suite.crash(setting("ANNULUS_CRASH_SEED", 1), crashes);
-    println!("{}: {:?}", suite.writer, tally.unwrap_or_else(|wrong| panic!("{wrong}")));
+    println!(
+        "{}: {:?}",
+        suite.writer,
+        tally.unwrap_or_else(|wrong| panic!("{wrong}"))
+    );
 }
 
 fn is_caught(suite: Suite) -> String {
-    suite.crash(1, CRASHES_TO_FIND_A_BUG).unwrap_err()
+    let wrong = suite.crash(1, CRASHES_TO_FIND_A_BUG).unwrap_err();
+    println!("{wrong}");
+    wrong
 }
 
 #[test]

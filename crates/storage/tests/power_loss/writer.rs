@@ -28,7 +28,7 @@ const OWNER_AWAY: NodeId = NodeId(2);
 
 /// What the process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conduct {
+pub(crate) enum Conduct {
     /// What a node does: a batch is acknowledged when a sync that began after it has returned.
     Honest,
     /// Ends when it has checked what it found.
@@ -48,9 +48,12 @@ impl Conduct {
     ];
 
     /// The environment of a process that does this in a directory. Each life of a node has a number of its own.
-    pub fn environment(self, directory: &Path, life: u64) -> [(&'static str, String); 3] {
+    pub(crate) fn environment(self, directory: &Path, life: u64) -> [(&'static str, String); 3] {
         [
-            (DIRECTORY, directory.to_str().expect("the paths here are text").to_owned()),
+            (
+                DIRECTORY,
+                directory.to_str().expect("the paths here are text").to_owned(),
+            ),
             (LIFE, life.to_string()),
             (CONDUCT, format!("{self:?}")),
         ]
@@ -63,7 +66,7 @@ impl Conduct {
 }
 
 /// An engine with files.
-pub trait OnDisk: Engine + Sized + 'static {
+pub(crate) trait OnDisk: Engine + Sized + 'static {
     const NAME: &str;
 
     fn open(directory: &Path) -> Self;
@@ -96,13 +99,15 @@ impl OnDisk for FjallEngine {
 }
 
 /// Does what it was told by its environment; nothing where it was told nothing.
-pub fn run<E: OnDisk>() {
+pub(crate) fn run<E: OnDisk>() {
     let (Some(conduct), Ok(path), Ok(life)) = (Conduct::told(), std::env::var(DIRECTORY), std::env::var(LIFE)) else {
         return;
     };
     let mut directory = DataDirectory::open(Path::new(&path), "n1").expect("the directory opens");
     directory.bind_cluster("c1").expect("the directory is of this cluster");
-    directory.check_engine(E::NAME).expect("the directory is of this engine");
+    directory
+        .check_engine(E::NAME)
+        .expect("the directory is of this engine");
     let engine = E::open(&directory.engine_path(E::NAME));
     let objects = count(&engine, Space::Object);
     let halves = conduct == Conduct::WritesByHalves;
@@ -139,7 +144,9 @@ fn write(mut replica: Replica<impl Engine>, last: u64, life: u64, conduct: Condu
     };
     for number in last + 1.. {
         write_batch(&mut replica, number, actor);
-        written.send(number).expect("the other thread lives as long as the process");
+        written
+            .send(number)
+            .expect("the other thread lives as long as the process");
     }
 }
 
@@ -147,8 +154,8 @@ fn write_batch(replica: &mut Replica<impl Engine>, number: u64, actor: Actor) {
     for key in 0..KEYS_PER_BATCH {
         let address = address(number, key);
         let dot = replica.next_dot(address.partition, actor);
-        let version = value(number, key)
-            .map(|value| Version::new(value.into(), None, Vec::new(), Timestamp::default(), None));
+        let version =
+            value(number, key).map(|value| Version::new(value.into(), None, Vec::new(), Timestamp::default(), None));
         let before = replica.read(&address).expect("it is read");
         let delta = before.write(dot, version, None, ConflictPolicy::Siblings);
         let dots = CausalContext::from_iter([dot]);
@@ -228,16 +235,26 @@ fn check(replica: &Replica<impl Engine>, last: u64, objects: u64) {
     }
     assert_eq!(objects, live.len() as u64, "after batch {last}, so many objects");
     let page = replica.list(&bucket(), b"", b"", 1000, 0).expect("it is listed");
-    let listed = page.keys.iter().map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned()).collect::<BTreeSet<_>>();
+    let listed = page
+        .keys
+        .iter()
+        .map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned())
+        .collect::<BTreeSet<_>>();
     assert_eq!(listed, live, "after batch {last}, the listing");
     check_log(replica, last);
     check_hints(replica, last);
 }
 
 fn assert_value(what: &str, object: &Object, expected: Option<&[u8]>) {
-    let found = object.versions().iter().map(|(_, version)| &version.value[..]).collect::<Vec<_>>();
+    let found = object
+        .versions()
+        .iter()
+        .map(|(_, version)| &version.value[..])
+        .collect::<Vec<_>>();
     if found != Vec::from_iter(expected) {
-        let numbers = found.iter().map(|value| value.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes)));
+        let numbers = found
+            .iter()
+            .map(|value| value.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes)));
         panic!(
             "{what}: {} bytes expected, and found are values of batches {:?}",
             expected.map_or(0, <[u8]>::len),
@@ -252,7 +269,11 @@ fn check_log(replica: &Replica<impl Engine>, last: u64) {
         assert_eq!(batch.number, next, "the log has every batch");
         let keys = batch.entries.iter().map(|entry| entry.scope.to_vec());
         let expected = (0..KEYS_PER_BATCH).map(|key| format!("b\0{}", name(next, key)).into_bytes());
-        assert_eq!(keys.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "the log of batch {next}");
+        assert_eq!(
+            keys.collect::<Vec<_>>(),
+            expected.collect::<Vec<_>>(),
+            "the log of batch {next}"
+        );
         next += 1;
         ControlFlow::Continue(())
     };
@@ -266,7 +287,11 @@ fn check_hints(replica: &Replica<impl Engine>, last: u64) {
     let expected = last.saturating_sub(HINTS_KEPT) + 1..=last;
     assert_eq!(batches, expected.collect::<Vec<_>>(), "the hints after batch {last}");
     for (hint, batch) in hints.iter().zip(batches) {
-        assert_value(&format!("the hint of batch {batch}"), &hint.object, value(batch, 0).as_deref());
+        assert_value(
+            &format!("the hint of batch {batch}"),
+            &hint.object,
+            value(batch, 0).as_deref(),
+        );
     }
 }
 
