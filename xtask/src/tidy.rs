@@ -24,7 +24,15 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     (
         "sim",
         &[
-            "causality", "ring", "coordinator", "membership", "storage", "protocol", "node", "checker", "mutants",
+            "causality",
+            "ring",
+            "coordinator",
+            "membership",
+            "storage",
+            "protocol",
+            "node",
+            "checker",
+            "mutants",
         ],
     ),
     ("faults", &["client", "checker"]),

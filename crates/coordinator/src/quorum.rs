@@ -115,6 +115,14 @@ impl Quorum {
             .any(|seat| (seat.holder, seat.owner, seat.state) == (holder, owner, State::Waiting) && holder != owner)
     }
 
+    /// What `owner` answered was not enough: it is asked once more, and counts only when it has answered again.
+    pub fn reopen(&mut self, owner: NodeId) {
+        let answered = |seat: &&mut Seat| seat.owner == owner && seat.holder == owner && seat.state == State::Answered;
+        if let Some(seat) = self.seats.iter_mut().find(answered) {
+            seat.state = State::Waiting;
+        }
+    }
+
     /// `holder` has answered. Says for which owner, where its answer was awaited.
     pub fn answer(&mut self, holder: NodeId) -> Option<NodeId> {
         self.settle(holder, State::Answered)

@@ -1,6 +1,6 @@
 //! A read round merges what enough owners know, and names those that know less: a replica with *nothing* is as stale as any.
 
-use annulus_causality::{ConflictPolicy, Object};
+use annulus_causality::{ConflictPolicy, Dot, Object};
 use annulus_ring::NodeId;
 
 use crate::{Mode, Participants, Quorum, Verdict};
@@ -11,6 +11,11 @@ pub enum ReadStep {
     /// Ask an owner, sending the digest of what is known here.
     Ask {
         /// The owner.
+        owner: NodeId,
+    },
+    /// Ask this owner for its whole object, whatever it holds: an equal digest says nothing of what it has seen go.
+    AskWhole {
+        /// Whom.
         owner: NodeId,
     },
     /// Ask a fallback for the hints it holds for the key.
@@ -42,6 +47,10 @@ pub struct ReadRound {
     merged: Object,
     /// The digest that was sent along: that of the coordinator's own object.
     asked_with: Option<u64>,
+    /// The live dots behind that digest.
+    asked_dots: Vec<Dot>,
+    /// Owners whose last word was that they hold the same.
+    same: Vec<NodeId>,
     /// Each owner that answered, with the digest of what it knows.
     known: Vec<(NodeId, u64)>,
     /// Fallbacks whose hints are awaited.
@@ -63,6 +72,7 @@ impl ReadRound {
         let mut quorum = Quorum::new(who.owners, required);
         let mut known = Vec::with_capacity(who.owners.len());
         let asked_with = local.as_ref().map(Object::digest);
+        let asked_dots = local.iter().flat_map(Object::dots).collect();
         let mut missing = 0;
         for (&owner, &reachable) in who.owners.iter().zip(who.reachable) {
             if owner == who.me {
@@ -91,6 +101,8 @@ impl ReadRound {
             policy,
             merged,
             asked_with,
+            asked_dots,
+            same: Vec::new(),
             known,
             hints,
             is_slow: false,
@@ -146,26 +158,43 @@ impl ReadRound {
         self.asked_with
     }
 
-    /// An owner knows the same as the digest it was sent.
-    pub fn on_same(&mut self, from: NodeId) {
+    /// An owner knows the same live versions as the digest it was sent.
+    pub fn on_same(&mut self, from: NodeId, steps: &mut Vec<ReadStep>) {
         if let (Some(owner), Some(digest)) = (self.quorum.answer(from), self.asked_with) {
             self.known.push((owner, digest));
+            self.same.push(owner);
+            self.doubt_same(steps);
         }
     }
 
     /// An owner's object.
-    pub fn on_object(&mut self, from: NodeId, object: Object) {
+    pub fn on_object(&mut self, from: NodeId, object: Object, steps: &mut Vec<ReadStep>) {
         if let Some(owner) = self.quorum.answer(from) {
             self.known.push((owner, object.digest()));
             self.merge(object);
+            self.doubt_same(steps);
         }
     }
 
     /// A fallback's hints. They never count for `r`.
-    pub fn on_hints(&mut self, from: NodeId, object: Object) {
+    pub fn on_hints(&mut self, from: NodeId, object: Object, steps: &mut Vec<ReadStep>) {
         if let Some(place) = self.hints.iter().position(|&fallback| fallback == from) {
             self.hints.swap_remove(place);
             self.merge(object);
+            self.doubt_same(steps);
+        }
+    }
+
+    /// A version has come that the digest did not cover: an owner that said "the same" may have seen it replaced or deleted, and
+    /// is asked for what it knows. Without this a deleted value would show again, and be written back by repair.
+    fn doubt_same(&mut self, steps: &mut Vec<ReadStep>) {
+        if self.merged.dots().all(|dot| self.asked_dots.contains(&dot)) {
+            return;
+        }
+        for owner in self.same.drain(..) {
+            self.quorum.reopen(owner);
+            self.known.retain(|(known, _)| *known != owner);
+            steps.push(ReadStep::AskWhole { owner });
         }
     }
 

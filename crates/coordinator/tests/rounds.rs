@@ -165,9 +165,10 @@ proptest! {
                 ReadStep::Ask { owner } => {
                     prop_assert!(reachable[owner.0 as usize - 1], "asked one that cannot be reached");
                     answered += 1;
-                    round.on_same(owner);
+                    round.on_same(owner, &mut steps);
                 }
-                ReadStep::AskHints { fallback } => round.on_hints(fallback, Object::default()),
+                ReadStep::AskHints { fallback } => round.on_hints(fallback, Object::default(), &mut steps),
+                ReadStep::AskWhole { owner } => prop_assert!(false, "{owner} said all there is to say"),
             }
         }
         let expected = if answered >= required { ReadVerdict::Met } else { ReadVerdict::Unreachable };
@@ -243,10 +244,40 @@ fn a_replica_with_nothing_is_as_stale_as_any() {
         Some(Object::default()),
         &mut steps,
     );
-    round.on_same(NodeId(2));
-    round.on_object(NodeId(3), object(3, 1));
+    steps.clear();
+    round.on_same(NodeId(2), &mut steps);
+    round.on_object(NodeId(3), object(3, 1), &mut steps);
+    assert_eq!(steps, [ReadStep::AskWhole { owner: NodeId(2) }]);
+    round.on_object(NodeId(2), Object::default(), &mut steps);
     assert_eq!(round.verdict(0), ReadVerdict::Met);
     assert_eq!(round.stale(), [ME, NodeId(2)]);
+}
+
+#[test]
+fn an_owner_that_saw_a_delete_is_heard_though_it_holds_the_same_as_one_that_saw_nothing() {
+    let owners = nodes(3);
+    let who = Participants {
+        me: ME,
+        owners: &owners,
+        reachable: &[true, true, true],
+        fallbacks: &[],
+    };
+    let mut steps = Vec::new();
+    let nothing = Some(Object::default());
+    let mut round = ReadRound::start(&who, 3, Mode::Strict, ConflictPolicy::Siblings, nothing, &mut steps);
+    let old = object(3, 1);
+    let seen: CausalContext = old.dots().collect();
+    round.on_same(NodeId(2), &mut steps);
+    round.on_object(NodeId(3), old, &mut steps);
+    assert_eq!(
+        round.verdict(0),
+        ReadVerdict::Pending,
+        "2 has said nothing yet of what 3 holds"
+    );
+    round.on_object(NodeId(2), Object::new(Vec::new(), seen), &mut steps);
+    assert_eq!(round.verdict(0), ReadVerdict::Met);
+    assert_eq!(round.merged().versions(), []);
+    assert_eq!(round.stale(), [NodeId(3)]);
 }
 
 #[test]
@@ -271,7 +302,7 @@ fn a_slow_owner_has_a_spare_asked_beside_it() {
     steps.clear();
     round.on_slow(&mut steps);
     assert_eq!(steps, [ReadStep::Ask { owner: NodeId(3) }]);
-    round.on_same(NodeId(3));
+    round.on_same(NodeId(3), &mut steps);
     assert_eq!(round.verdict(0), ReadVerdict::Met);
 }
 
@@ -295,8 +326,8 @@ fn a_sloppy_read_with_one_owner_left_says_what_it_and_the_hints_know() {
     );
     assert_eq!(steps.len(), 2);
     assert_eq!(round.verdict(0), ReadVerdict::Pending);
-    round.on_hints(NodeId(4), object(4, 1));
-    round.on_hints(NodeId(5), Object::default());
+    round.on_hints(NodeId(4), object(4, 1), &mut steps);
+    round.on_hints(NodeId(5), Object::default(), &mut steps);
     assert_eq!(round.verdict(0), ReadVerdict::Thin);
     assert_eq!(round.merged().versions().len(), 1);
 }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::nemesis::{self, Nemesis};
+use crate::nemesis::{self, Needs, Nemesis};
+use crate::network::Means;
 
 /// Faults in real processes: nodes are killed, paused, cut off and filled up under load, and their promises checked
 #[derive(Parser)]
@@ -49,8 +50,14 @@ pub(crate) struct Run {
     #[arg(long, default_value = "20", value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub(crate) keys: usize,
     /// Requests a second, of all clients together
-    #[arg(long, default_value = "500", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) rate: Option<u32>,
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: u32,
+    /// Which nodes clients ask
+    #[arg(long, value_enum, default_value_t = Ask::Any)]
+    pub(crate) ask: Ask,
+    /// What the network is broken by
+    #[arg(long, value_enum, default_value_t = Means::Proxy)]
+    pub(crate) network: Means,
     /// Where the history goes; into the directory for temporary files if left out
     #[arg(long, value_name = "FILE")]
     pub(crate) history: Option<PathBuf>,
@@ -68,6 +75,15 @@ pub(crate) struct Run {
         value_name = "FILE"
     )]
     pub(crate) annulus: PathBuf,
+}
+
+/// Which nodes clients ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ask {
+    /// Any node
+    Any,
+    /// The first owner of the key, so that no request is forwarded
+    First,
 }
 
 fn parse_nemesis(name: &str) -> Result<&'static Nemesis, String> {
@@ -95,9 +111,18 @@ impl Run {
         self.nemesis.sort_by_key(|nemesis| nemesis.name);
         self.nemesis.dedup_by_key(|nemesis| nemesis.name);
         for nemesis in &self.nemesis {
-            let check = nemesis.needs.check();
-            check.map_err(|why| format!("{} cannot run here: {why}", nemesis.name))?;
+            self.check(nemesis)
+                .map_err(|why| format!("{} cannot run here: {why}", nemesis.name))?;
         }
         Ok(())
+    }
+
+    /// Why a kind cannot be, here and with these means.
+    fn check(&self, nemesis: &Nemesis) -> Result<(), String> {
+        match (self.network, nemesis.needs) {
+            (Means::Namespaces, Needs::Proxy) => Err("it needs --network proxy".to_owned()),
+            (Means::Namespaces, Needs::Cuts) => crate::netns::check(),
+            (_, needs) => needs.check(),
+        }
     }
 }

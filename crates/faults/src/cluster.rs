@@ -32,6 +32,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) ports: &'a Ports,
     /// Each node's data on a file system of its own, of so many bytes.
     pub(crate) disk_bytes: Option<u64>,
+    /// Each node in a network namespace of its own.
+    pub(crate) in_namespaces: bool,
     /// A library that the nodes preload: their clocks can be set then.
     pub(crate) clock_shim: Option<&'a Path>,
 }
@@ -94,6 +96,7 @@ pub(crate) struct Suspension {
 /// All nodes; their processes end with it.
 pub(crate) struct Cluster {
     binary: PathBuf,
+    in_namespaces: bool,
     nodes: Vec<Node>,
     pids: Pids,
     /// When which node was suspended.
@@ -110,6 +113,7 @@ impl Cluster {
         let join: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
         let mut cluster = Cluster {
             binary: plan.binary.to_owned(),
+            in_namespaces: plan.in_namespaces,
             nodes: Vec::new(),
             pids: Arc::new((0..plan.nodes).map(|_| AtomicU32::new(0)).collect()),
             suspensions: Vec::new(),
@@ -190,7 +194,16 @@ impl Cluster {
             .open(&node.log)
             .map_err(|error| Trouble::file(&node.log, error))?;
         let errors = log.try_clone().map_err(|error| Trouble::file(&node.log, error))?;
-        let child = Command::new(&self.binary)
+        let mut command = match self.in_namespaces {
+            true => {
+                let [enter, space] = crate::netns::inside(index);
+                let mut command = Command::new(enter);
+                command.arg(space).arg("--").arg(&self.binary);
+                command
+            }
+            false => Command::new(&self.binary),
+        };
+        let child = command
             .arg("serve")
             .args(&node.arguments)
             .envs(node.environment.iter().map(|(name, value)| (name, value)))

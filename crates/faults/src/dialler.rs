@@ -30,7 +30,7 @@ pub(crate) fn find(local: SocketAddr, remote: SocketAddr, pids: &Pids) -> Option
     })
 }
 
-fn inode<'a>(table: &'a str, local: SocketAddr, remote: SocketAddr) -> Option<&'a str> {
+fn inode(table: &str, local: SocketAddr, remote: SocketAddr) -> Option<&str> {
     let (local, remote) = (hexadecimal(local)?, hexadecimal(remote)?);
     table.lines().skip(1).find_map(|line| {
         let mut columns = line.split_whitespace().skip(1);

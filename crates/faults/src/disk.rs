@@ -16,29 +16,6 @@ pub(crate) fn min_free_bytes(index: usize) -> u64 {
     if index.is_multiple_of(2) { 16 << 20 } else { 0 }
 }
 
-/// The command that runs what follows it in a mount namespace of its own, or why there is none.
-///
-/// Root has the right to; others have it inside of a user namespace, where the system allows one.
-pub(crate) fn namespace() -> Result<Vec<&'static str>, String> {
-    let ways: [&[&str]; 2] = [
-        &["unshare", "--mount"],
-        &["unshare", "--user", "--map-root-user", "--mount"],
-    ];
-    for way in ways {
-        let probe = Command::new(way[0])
-            .args(&way[1..])
-            .args(["mount", "-t", "tmpfs", "-o", "size=64k", "annulus-faults", "/mnt"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if probe.is_ok_and(|status| status.success()) {
-            return Ok(way.to_vec());
-        }
-    }
-    Err("neither root nor a user namespace may mount a file system".to_owned())
-}
-
 /// Mounts an empty file system.
 pub(crate) fn mount(at: &Path, bytes: u64) -> Result<(), Trouble> {
     let status = Command::new("mount")

@@ -5,32 +5,35 @@ mod cluster;
 mod dialler;
 mod disk;
 mod nemesis;
+mod netns;
+mod network;
 mod proxy;
 mod record;
 mod report;
 mod run;
+mod say;
 mod schedule;
 mod settle;
 mod shim;
+mod space;
 mod trouble;
 mod workload;
 mod world;
 
-use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
 use arguments::{Command, Program, Run};
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use nemesis::Needs;
+use network::Means;
 use run::Ended;
+use say::say;
 
 /// The exit status of bad usage, and of a run that could not be.
 const BAD: u8 = 2;
 /// As shells say it of a program that an interrupt has ended.
 const INTERRUPTED: u8 = 130;
-/// Set where this process already is in a mount namespace of its own.
-const INSIDE: &str = "ANNULUS_FAULTS_INSIDE";
 
 fn main() -> ExitCode {
     let program = match Program::try_parse() {
@@ -61,20 +64,23 @@ fn bad(why: &str) -> ExitCode {
 
 fn list() -> ExitCode {
     for nemesis in nemesis::ALL {
-        println!("{:<10} {}", nemesis.name, nemesis.about);
+        say(format_args!("{:<10} {}", nemesis.name, nemesis.about));
         let here = match nemesis.needs.check() {
             Ok(()) => "can run here".to_owned(),
             Err(why) => format!("cannot run here: {why}"),
         };
-        println!("{:<10} needs {}; {here}", "", nemesis.needs.text());
+        say(format_args!("{:<10} needs {}; {here}", "", nemesis.needs.text()));
     }
     ExitCode::SUCCESS
 }
 
 fn start(run: &Run) -> ExitCode {
     let mounts = run.nemesis.iter().any(|nemesis| nemesis.needs == Needs::SmallDisks);
-    if mounts && std::env::var_os(INSIDE).is_none() {
-        return again_inside();
+    let wires = run.network == Means::Namespaces;
+    if (mounts || wires)
+        && let Err(why) = space::become_inside(wires)
+    {
+        return bad(&why);
     }
     let seed = run.seed.unwrap_or_else(rand::random);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -89,20 +95,4 @@ fn start(run: &Run) -> ExitCode {
         }
         Err(trouble) => bad(&trouble.to_string()),
     }
-}
-
-/// Becomes the same command in a mount namespace of its own: what is mounted there is nobody else's, and ends with it.
-fn again_inside() -> ExitCode {
-    let (namespace, program) = match (disk::namespace(), std::env::current_exe()) {
-        (Ok(namespace), Ok(program)) => (namespace, program),
-        (Err(why), _) => return bad(&why),
-        (_, Err(error)) => return bad(&error.to_string()),
-    };
-    let error = std::process::Command::new(namespace[0])
-        .args(&namespace[1..])
-        .arg(program)
-        .args(std::env::args_os().skip(1))
-        .env(INSIDE, "1")
-        .exec();
-    bad(&format!("{}: {error}", namespace[0]))
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::cluster::Pids;
 use crate::dialler;
+use crate::network::{self, Path, Paths};
 
 /// Bytes that are taken up at once: what is torn and delayed as one.
 const CHUNK_BYTES: usize = 16 << 10;
@@ -26,57 +27,23 @@ const CHUNKS_HELD: usize = 64;
 /// What a lost packet costs: the least that Linux waits before it sends again.
 const RETRANSMISSION: Duration = Duration::from_millis(200);
 
-/// How a path is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Path {
-    /// Nothing gets through.
-    pub(crate) cut: bool,
-    /// All takes so long, but for a half that is random.
-    pub(crate) delay: Duration,
-    /// Of a thousand chunks, those that take longer by a retransmission.
-    pub(crate) stalls_per_mille: u32,
-    /// Of a thousand chunks, those after whose first half the connection is reset.
-    pub(crate) tears_per_mille: u32,
-    /// Of a thousand chunks, those of which a byte is changed, or lost.
-    pub(crate) garbles_per_mille: u32,
-    /// Counts resets: all connections that lead along the path end when it grows.
-    pub(crate) resets: u64,
-}
-
-/// All paths, by sender and receiver.
-type Paths = Vec<Vec<Path>>;
-
 /// The handle of the nemesis; it may be used from any thread.
 #[derive(Clone)]
-pub(crate) struct Network {
+pub(crate) struct Proxy {
     paths: Arc<watch::Sender<Paths>>,
 }
 
-impl Network {
+impl Proxy {
     /// So many nodes, all paths open.
-    pub(crate) fn new(nodes: usize) -> Network {
-        let paths = vec![vec![Path::default(); nodes]; nodes];
-        Network {
-            paths: Arc::new(watch::Sender::new(paths)),
+    pub(crate) fn new(nodes: usize) -> Proxy {
+        Proxy {
+            paths: Arc::new(watch::Sender::new(network::open(nodes))),
         }
     }
 
     /// Changes paths.
-    pub(crate) fn change(&self, pairs: &[(usize, usize)], change: impl Fn(&mut Path)) {
-        self.paths
-            .send_modify(|paths| pairs.iter().for_each(|&(from, to)| change(&mut paths[from][to])));
-    }
-
-    /// All paths are open and fast.
-    pub(crate) fn heal(&self) {
-        self.paths.send_modify(|paths| {
-            for path in paths.iter_mut().flatten() {
-                *path = Path {
-                    resets: path.resets,
-                    ..Path::default()
-                };
-            }
-        });
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Paths)) {
+        self.paths.send_modify(change);
     }
 
     /// Serves the address of node `to` for as long as it is polled: what connects is led to `target`.
@@ -228,23 +195,23 @@ mod tests {
 
     /// This process is both nodes' dialler: node 0 dials node 1.
     struct Pair {
-        network: Network,
+        proxy: Proxy,
         dialled: TcpStream,
         accepted: TcpStream,
     }
 
     async fn pair() -> Pair {
-        let network = Network::new(2);
+        let handle = Proxy::new(2);
         let target = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let (to, at) = (target.local_addr().expect("bound"), proxy.local_addr().expect("bound"));
         let pids: Pids = Arc::new(vec![AtomicU32::new(std::process::id()), AtomicU32::new(0)]);
-        let serving = network.clone();
+        let serving = handle.clone();
         tokio::spawn(async move { serving.serve(1, to, proxy, pids).await });
         let dialled = TcpStream::connect(at).await.expect("the proxy listens");
         let (accepted, _) = target.accept().await.expect("the proxy connects");
         Pair {
-            network,
+            proxy: handle,
             dialled,
             accepted,
         }
@@ -281,22 +248,22 @@ mod tests {
     #[tokio::test]
     async fn a_cut_holds_one_way_only_and_what_it_held_arrives_when_it_is_healed() {
         let mut pair = pair().await;
-        pair.network.change(&[(0, 1)], |path| path.cut = true);
+        pair.proxy.change(|paths| paths[0][1].cut = true);
         pair.dialled.write_all(b"held").await.expect("the proxy takes it");
         pair.accepted.write_all(b"back").await.expect("it is up");
         gets(&mut pair.dialled, b"back").await;
         assert!(is_silent(&pair.accepted).await);
-        pair.network.heal();
+        pair.proxy.change(|paths| paths[0][1].cut = false);
         gets(&mut pair.accepted, b"held").await;
     }
 
     #[tokio::test]
     async fn a_reset_ends_the_connection_with_what_a_cut_had_held() {
         let mut pair = pair().await;
-        pair.network.change(&[(0, 1)], |path| path.cut = true);
+        pair.proxy.change(|paths| paths[0][1].cut = true);
         pair.dialled.write_all(b"lost").await.expect("the proxy takes it");
         assert!(is_silent(&pair.accepted).await);
-        pair.network.change(&[(0, 1)], |path| path.resets += 1);
+        pair.proxy.change(|paths| paths[0][1].resets += 1);
         let ended = pair.accepted.read(&mut [0]).await;
         assert!(ended.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset));
     }
@@ -304,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn a_torn_chunk_arrives_by_half_at_most() {
         let mut pair = pair().await;
-        pair.network.change(&[(0, 1)], |path| path.tears_per_mille = 1000);
+        pair.proxy.change(|paths| paths[0][1].tears_per_mille = 1000);
         pair.dialled.write_all(&[7; 100]).await.expect("the proxy takes it");
         let mut bytes = Vec::new();
         let ended = pair.accepted.read_to_end(&mut bytes).await;

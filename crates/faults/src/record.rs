@@ -30,6 +30,8 @@ pub(crate) struct Sample {
     pub(crate) start_us: u64,
     pub(crate) end_us: u64,
     pub(crate) class: Class,
+    /// All owners had to answer: with one that is down it fails, as it should.
+    pub(crate) asks_all: bool,
 }
 
 /// All that is known so far.

@@ -17,6 +17,8 @@ const SHOWN: usize = 20;
 struct Row {
     times: usize,
     counts: [usize; 4],
+    /// Those that did not ask for all owners: sent, and gone well.
+    easy: [usize; 2],
     latency: Histogram<u64>,
 }
 
@@ -36,12 +38,17 @@ impl Row {
         Row {
             times,
             counts: [0; 4],
+            easy: [0; 2],
             latency,
         }
     }
 
     fn add(&mut self, sample: &Sample) {
         self.counts[sample.class as usize] += 1;
+        if !sample.asks_all && sample.class != Class::Refused {
+            self.easy[0] += 1;
+            self.easy[1] += usize::from(sample.class == Class::Ok);
+        }
         if sample.class == Class::Ok {
             // It grows by itself, so that every latency fits.
             let _ = self.latency.record(sample.end_us.saturating_sub(sample.start_us));
@@ -107,13 +114,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<10} {:>5} {:>8} {:>7} {:>7} {:>8} {:>8} {:>9} {:>9}",
-            "during", "times", "ops", "ok %", "failed", "unknown", "refused", "p50 ms", "p99 ms"
+            "\n{:<10} {:>5} {:>8} {:>7} {:>10} {:>7} {:>8} {:>8} {:>9} {:>9}",
+            "during", "times", "ops", "ok %", "not all %", "failed", "unknown", "refused", "p50 ms", "p99 ms"
         )?;
         for (name, row) in &self.rows {
             let [ok, failed, unknown, refused] = row.counts;
             let sent = ok + failed + unknown;
-            let share = 100.0 * ok as f64 / sent.max(1) as f64;
+            let percent = |part: usize, whole: usize| 100.0 * part as f64 / whole.max(1) as f64;
+            let (share, easy) = (percent(ok, sent), percent(row.easy[1], row.easy[0]));
             let times = if name == NO_FAULT {
                 String::new()
             } else {
@@ -122,14 +130,15 @@ impl fmt::Display for Report {
             let quantile = |q| row.latency.value_at_quantile(q) as f64 / 1e3;
             writeln!(
                 f,
-                "{name:<10} {times:>5} {sent:>8} {share:>7.2} {failed:>7} {unknown:>8} {refused:>8} {:>9.2} {:>9.2}",
+                "{name:<10} {times:>5} {sent:>8} {share:>7.2} {easy:>10.2} {failed:>7} {unknown:>8} {refused:>8} {:>9.2} {:>9.2}",
                 quantile(0.5),
                 quantile(0.99)
             )?;
         }
         writeln!(
             f,
-            "ok % is of what was sent; refused: no node listened there; latencies are of what went well"
+            "ok % is of what was sent, and not all % of that which did not ask for all owners; refused: no node \
+             listened there; latencies are of what went well"
         )?;
         list(f, "happened unasked:", self.notes.iter())?;
         list(f, "answers that the contract does not have:", self.odd.iter())?;
@@ -167,20 +176,19 @@ mod tests {
             start_us,
             end_us: start_us + 1000,
             class,
+            asks_all: false,
         }
     }
 
     fn kept() -> Kept {
-        let mut kept = Kept {
-            samples: vec![
-                sample(0, Class::Ok),
-                sample(5_000, Class::Ok),
-                sample(5_500, Class::Unknown),
-                sample(5_500, Class::Refused),
-            ],
-            odd: vec!["status 500 of 1".to_owned(), "status 500 of 2".to_owned()],
-            ..Kept::default()
-        };
+        let mut kept = Kept::default();
+        kept.samples = vec![
+            sample(0, Class::Ok),
+            sample(5_000, Class::Ok),
+            sample(5_500, Class::Unknown),
+            sample(5_500, Class::Refused),
+        ];
+        kept.odd = vec!["status 500 of 1".to_owned(), "status 500 of 2".to_owned()];
         kept.history.faults.push(Fault {
             name: "kill".to_owned(),
             detail: "n1".to_owned(),

@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,15 +13,19 @@ use annulus_checker::{Bucket, Conflicts, Fault, Promise, Promises, Record, check
 use annulus_client::Client;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::arguments::Run;
+use crate::arguments::{Ask, Run};
 use crate::cluster::{Cluster, Plan, Ports, loopback};
 use crate::nemesis::{Needs, Nemesis};
-use crate::proxy::Network;
+use crate::netns::Namespaces;
+use crate::network::{self, Means, Network};
+use crate::proxy::Proxy;
 use crate::record::Recorder;
 use crate::report::Report;
+use crate::say::say;
 use crate::schedule::{self, Step};
 use crate::settle::{self, Observer};
 use crate::trouble::Trouble;
@@ -42,12 +47,13 @@ pub(crate) enum Ended {
 
 /// Runs; everything that was started has ended when it returns.
 pub(crate) async fn run(arguments: &Run, seed: u64) -> Result<Ended, Trouble> {
+    let mut interrupts = Interrupts::new()?;
     let home = Home::new(arguments)?;
     let recorder = Arc::new(Recorder::new());
     let mut stage = Stage::set(arguments, home.path()).await?;
     let ended = tokio::select! {
         ended = play(arguments, seed, &mut stage, &recorder) => Some(ended),
-        () = interrupted() => None,
+        () = interrupts.come() => None,
     };
     stage.close();
     let path = history_path(arguments, seed);
@@ -56,24 +62,37 @@ pub(crate) async fn run(arguments: &Run, seed: u64) -> Result<Ended, Trouble> {
         return Ok(Ended::Stopped);
     };
     let notes = stage.notes();
-    println!("checking {} operations", recorder.kept().history.operations.len());
+    say(format_args!(
+        "checking {} operations",
+        recorder.kept().history.operations.len()
+    ));
     let violations = check_with(&recorder.kept().history, &promises(&arguments.nemesis));
     let report = Report::new(&recorder.kept(), notes, unsettled, violations);
     home.end(report.is_clean(), &stage)?;
-    println!("{report}history: {}", path.display());
+    say(format_args!("{report}history: {}", path.display()));
     Ok(Ended::Told(Box::new(report)))
 }
 
-/// SIGINT or SIGTERM.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// SIGINT and SIGTERM: from its making on they no longer end this process by themselves.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn new() -> Result<Interrupts, Trouble> {
+        Ok(Interrupts {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// One of them came.
+    async fn come(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
@@ -116,7 +135,7 @@ impl Home {
                 Some(own) => own.keep(),
                 None => self.path().to_owned(),
             };
-            println!("data and logs: {}{}", path.display(), stage.remark());
+            say(format_args!("data and logs: {}{}", path.display(), stage.remark()));
         }
         Ok(())
     }
@@ -136,10 +155,14 @@ struct Stage {
 impl Stage {
     /// Nodes that are ready.
     async fn set(arguments: &Run, home: &Path) -> Result<Stage, Trouble> {
-        let ports = Ports::free(arguments.nodes)?;
         let needs = |needs| arguments.nemesis.iter().any(|nemesis| nemesis.needs == needs);
+        let spaces = match arguments.network {
+            Means::Namespaces => Some(Namespaces::make(arguments.nodes)?),
+            Means::Proxy => None,
+        };
+        let ports = spaces.map_or_else(|| Ports::free(arguments.nodes), |spaces| Ok(spaces.ports()))?;
         let mut listeners = Vec::new();
-        if needs(Needs::Proxy) {
+        if spaces.is_none() && (needs(Needs::Proxy) || needs(Needs::Cuts)) {
             for _ in 0..arguments.nodes {
                 listeners.push(TcpListener::bind((loopback().as_str(), 0)).await?);
             }
@@ -159,23 +182,28 @@ impl Stage {
             advertised: (!advertised.is_empty()).then_some(&advertised),
             ports: &ports,
             disk_bytes: needs(Needs::SmallDisks).then_some(crate::disk::DISK_BYTES),
+            in_namespaces: spaces.is_some(),
             clock_shim: shim.as_deref(),
         })?;
-        let network = (!listeners.is_empty()).then(|| Network::new(arguments.nodes));
+        let proxy = Proxy::new(arguments.nodes);
+        let network = match spaces {
+            Some(spaces) => Some(Network::Namespaces(
+                spaces,
+                Arc::new(Mutex::new(network::open(arguments.nodes))),
+            )),
+            None => (!listeners.is_empty()).then(|| Network::Proxy(proxy.clone())),
+        };
         let mut proxies = Vec::new();
         for (to, listener) in listeners.into_iter().enumerate() {
-            let (network, pids, target) = (network.clone(), cluster.pids(), ports.peer[to]);
-            let serving = async move {
-                if let Some(network) = network {
-                    network.serve(to, target, listener, pids).await;
-                }
-            };
+            let (proxy, pids, target) = (proxy.clone(), cluster.pids(), ports.peer[to]);
+            let serving = async move { proxy.serve(to, target, listener, pids).await };
             proxies.push(tokio::spawn(serving).abort_handle());
         }
         let keys = workload::keys(arguments.keys);
         let observer = Observer::new(cluster.urls(), keys.clone());
         let workload = Workload {
             keys,
+            asked: Vec::new(),
             urls: cluster.urls(),
             seed: 0,
             clients: arguments.clients,
@@ -184,9 +212,9 @@ impl Stage {
         };
         let world = World {
             cluster,
-            proxy: network,
+            network,
             observer: observer.clone(),
-            is_whole: true,
+            is_whole: Arc::new(AtomicBool::new(true)),
         };
         Ok(Stage {
             world: Some(world),
@@ -234,14 +262,14 @@ impl Drop for Stage {
 async fn play(arguments: &Run, seed: u64, stage: &mut Stage, recorder: &Arc<Recorder>) -> Result<Vec<String>, Trouble> {
     let length = Duration::from_secs(arguments.seconds.into());
     let steps = schedule::draw(seed, &arguments.nemesis, length, arguments.nodes);
-    println!(
+    say(format_args!(
         "seed {seed}: {} nodes, {} clients, {} keys, {} faults in {} s",
         arguments.nodes,
         arguments.clients,
         arguments.keys,
         steps.len(),
         arguments.seconds
-    );
+    ));
     let world = stage
         .world
         .as_mut()
@@ -250,6 +278,9 @@ async fn play(arguments: &Run, seed: u64, stage: &mut Stage, recorder: &Arc<Reco
     await_ready(&stage.observer, &mut world.cluster).await?;
     declare(&world.cluster.urls(), recorder).await?;
     stage.workload.seed = seed;
+    if arguments.ask == Ask::First {
+        stage.workload.asked = stage.observer.first_owners().await.map_err(Trouble::NotReady)?;
+    }
 
     let (stopped, stop) = watch::channel(false);
     let (ended, mut over) = watch::channel(false);
@@ -281,11 +312,11 @@ async fn play(arguments: &Run, seed: u64, stage: &mut Stage, recorder: &Arc<Reco
     let longest = u64::try_from(LONGEST_TIMEOUT.as_micros()).unwrap_or(u64::MAX);
     recorder.extend_deadlines(&world.cluster.suspensions, longest);
     stage.world = Some(world);
-    println!("all is healed; waiting for rest");
+    say("all is healed; waiting for rest");
     settle::stragglers(recorder).await;
     let since = Instant::now();
     let unsettled = stage.observer.settle(recorder, REST).await;
-    println!("at rest after {:.1} s", since.elapsed().as_secs_f64());
+    say(format_args!("at rest after {:.1} s", since.elapsed().as_secs_f64()));
     Ok(unsettled)
 }
 
@@ -363,16 +394,20 @@ fn strike(
                 let begins_us = recorder.now_us();
                 let done = step.fault.strike(&mut world);
                 let outcome = done.as_ref().err().map(|why| format!(": {why}")).unwrap_or_default();
-                println!("{now:6.1} s  {} {}{outcome}", step.nemesis.name, step.fault.detail());
+                say(format_args!(
+                    "{now:6.1} s  {} {}{outcome}",
+                    step.nemesis.name,
+                    step.fault.detail()
+                ));
                 struck_us[index] = done.is_ok().then_some(begins_us);
             }
             Event::Heal(index) => {
                 let step = &mut steps[index];
                 if let Err(why) = step.fault.heal(&mut world) {
-                    println!("{now:6.1} s  {} is not healed: {why}", step.nemesis.name);
+                    say(format_args!("{now:6.1} s  {} is not healed: {why}", step.nemesis.name));
                 }
                 if let Some(start_us) = struck_us[index] {
-                    println!("{now:6.1} s  {} healed", step.nemesis.name);
+                    say(format_args!("{now:6.1} s  {} healed", step.nemesis.name));
                     recorder.fault(Fault {
                         name: step.nemesis.name.to_owned(),
                         detail: step.fault.detail(),

@@ -41,11 +41,23 @@ impl Observer {
         self.urls.iter().filter_map(connect).collect()
     }
 
+    /// By key, its first owner.
+    pub(crate) async fn first_owners(&self) -> Result<Vec<usize>, String> {
+        let nodes = self.nodes();
+        let mut first = Vec::new();
+        for (bucket, key) in &self.keys {
+            let location = nodes[0].locate(bucket, key).await.map_err(|error| error.to_string())?;
+            let owner = (0..nodes.len()).find(|&index| location.owners.first() == Some(&name(index)));
+            first.push(owner.ok_or(format!("{bucket}/{key} has no owner"))?);
+        }
+        Ok(first)
+    }
+
     /// Waits until all nodes serve; says what is wrong where they do not in time.
     pub(crate) async fn ready(&self, limit: Duration) -> Result<(), String> {
         let nodes = self.nodes();
         let mut waits_for = String::new();
-        until(limit, async || {
+        until(Instant::now() + limit, async || {
             for (index, node) in nodes.iter().enumerate() {
                 let why = match node.ready().await {
                     Ok(Readiness::Ready) => continue,
@@ -66,7 +78,7 @@ impl Observer {
     async fn quiet(&self, limit: Duration) -> Result<(), String> {
         let nodes = self.nodes();
         let mut waits_for = String::new();
-        until(limit, async || {
+        until(Instant::now() + limit, async || {
             for (index, node) in nodes.iter().enumerate() {
                 let Ok(cluster) = node.cluster().await else {
                     return false;
@@ -101,9 +113,10 @@ impl Observer {
         let nodes = self.nodes();
         let all = options(Quorum::All);
         let mut why = String::new();
+        let end = Instant::now() + limit;
         for (place, (bucket, key)) in self.keys.iter().enumerate() {
             let mut turn = place;
-            let answered = until(limit, async || {
+            let answered = until(end, async || {
                 turn += 1;
                 match nodes[turn % nodes.len()].get(bucket, key, &all).await {
                     Ok(_) => true,
@@ -141,9 +154,10 @@ impl Observer {
     async fn finals(&self, recorder: &Recorder, limit: Duration, problems: &mut Vec<String>) {
         let nodes = self.nodes();
         let all = options(Quorum::All);
+        let end = Instant::now() + limit;
         for (bucket, key) in &self.keys {
             let mut seen: Result<Vec<Seen>, String> = Ok(Vec::new());
-            let alike = until(limit, async || {
+            let alike = until(end, async || {
                 seen = self.owners(&nodes, recorder, (bucket, key)).await;
                 let differs = seen.as_ref().is_ok_and(|seen| !are_alike(seen));
                 if differs {
@@ -228,9 +242,8 @@ fn are_alike(seen: &[Seen]) -> bool {
     seen.iter().map(|seen| &seen.values).collect::<BTreeSet<_>>().len() <= 1
 }
 
-/// Asks until the answer is yes; no, if that takes too long.
-async fn until(limit: Duration, mut is_so: impl AsyncFnMut() -> bool) -> bool {
-    let end = Instant::now() + limit;
+/// Asks until the answer is yes; no, if it is not by then, though it was asked once at least.
+async fn until(end: Instant, mut is_so: impl AsyncFnMut() -> bool) -> bool {
     loop {
         if is_so().await {
             return true;

@@ -25,22 +25,26 @@ pub(crate) const LWW: &str = "last";
 pub(crate) const LONGEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// What was seen of a key is kept so often: the oldest are the stale contexts.
 const SIGHTS: usize = 8;
-/// A client that was refused waits, as it would ask the same again.
-const AFTER_REFUSAL: Duration = Duration::from_millis(20);
+/// A client leaves a node that did not answer alone for so long, or all clients would soon wait for nodes that are down.
+const REST: Duration = Duration::from_secs(1);
+/// But now and then it asks whomever it likes.
+const BOLDNESS: f64 = 0.02;
 
 /// What there is to read and write.
 #[derive(Clone)]
 pub(crate) struct Workload {
     /// By bucket and key.
     pub(crate) keys: Vec<(&'static str, String)>,
+    /// By key, the one node that is asked for it; empty where any may be.
+    pub(crate) asked: Vec<usize>,
     /// Where the nodes serve.
     pub(crate) urls: Vec<String>,
     /// Of the requests.
     pub(crate) seed: u64,
     /// Clients at once.
     pub(crate) clients: u32,
-    /// Requests a second, of all of them; none for as many as they can.
-    pub(crate) rate: Option<u32>,
+    /// Requests a second, of all of them.
+    pub(crate) rate: u32,
     /// Whether writes may ask for one replica only: where a disk may be lost, that is no promise to keep them.
     pub(crate) single_copies: bool,
 }
@@ -85,22 +89,21 @@ impl Workload {
         let nodes = nodes.map_err(|error| Trouble::NotReady(error.to_string()))?;
         let mut client = OneClient {
             number,
+            rests_until: vec![Instant::now(); nodes.len()],
             rng: StdRng::seed_from_u64(self.seed ^ (u64::from(number) + 1) << 32),
             nodes,
             workload: self,
             recorder,
             sights,
         };
-        let pace = self.rate.map(|rate| Duration::from_secs(1) * self.clients / rate);
+        let pace = Duration::from_secs(1) * self.clients / self.rate;
         Ok(async move {
             let mut next = Instant::now();
             while !*stop.borrow() {
-                if let Some(pace) = pace {
-                    next = (next + pace).max(Instant::now());
-                    tokio::select! {
-                        () = tokio::time::sleep_until(next.into()) => {}
-                        _ = stop.wait_for(|&stop| stop) => break,
-                    }
+                next = (next + pace).max(Instant::now());
+                tokio::select! {
+                    () = tokio::time::sleep_until(next.into()) => {}
+                    _ = stop.wait_for(|&stop| stop) => break,
                 }
                 // A request under way is waited for: its answer belongs to the history.
                 client.once().await;
@@ -126,6 +129,8 @@ struct OneClient<'a> {
     number: u32,
     rng: StdRng,
     nodes: Vec<Client>,
+    /// By node: until when it is left alone.
+    rests_until: Vec<Instant>,
     workload: &'a Workload,
     recorder: &'a Recorder,
     sights: &'a Sights,
@@ -147,7 +152,7 @@ impl OneClient<'_> {
     /// One request, of whatever kind.
     async fn once(&mut self) {
         let place = self.place();
-        let node = self.rng.random_range(0..self.nodes.len());
+        let node = self.workload.asked.get(place).copied().unwrap_or_else(|| self.node());
         let options = self.options();
         let number = self.recorder.number();
         let (bucket, key) = &self.workload.keys[place];
@@ -193,26 +198,48 @@ impl OneClient<'_> {
             action,
             outcome: Outcome::Nothing,
         };
-        self.tell(place, operation, &options, answer).await;
+        if let Answer::Read(Err(error)) | Answer::Written(Err(error)) = &answer
+            && error.problem().is_none()
+        {
+            self.rests_until[node] = Instant::now() + REST;
+        }
+        self.tell(place, operation, &options, answer);
     }
 
-    async fn tell(&mut self, place: usize, mut operation: Operation, options: &Options, answer: Answer) {
+    /// Any node that is not left alone, where there is one.
+    fn node(&mut self) -> usize {
+        let (now, count) = (Instant::now(), self.nodes.len());
+        let node = self.rng.random_range(0..count);
+        if self.rng.random_bool(BOLDNESS) {
+            return node;
+        }
+        let turns = (0..count).map(|step| (node + step) % count);
+        turns
+            .into_iter()
+            .find(|&node| self.rests_until[node] <= now)
+            .unwrap_or(node)
+    }
+
+    fn tell(&mut self, place: usize, mut operation: Operation, options: &Options, answer: Answer) {
+        let is_get = matches!(operation.action, Action::Get { .. });
+        let asked = if is_get { options.r } else { options.w };
         let mut sample = Sample {
             start_us: operation.start_us,
             end_us: operation.end_us.unwrap_or_default(),
             class: Class::Ok,
+            asks_all: asked == Some(Quorum::All),
         };
         let is_put = matches!(operation.action, Action::Put { .. });
         match answer {
             Answer::Read(Ok(read)) => {
                 let values: Vec<u64> = read.values().iter().map(|value| number_of(&value.bytes)).collect();
                 let replicas = read.values().first().and_then(|value| value.replicas);
-                let (answered, n) = counts(replicas, options.r);
+                let (answered, n) = counts(replicas, asked);
                 self.saw(place, read.context(), etag(&read), values.clone());
                 operation.outcome = Outcome::Read { values, answered, n };
             }
             Answer::Written(Ok(written)) => {
-                let (answered, n) = counts(written.replicas, options.w);
+                let (answered, n) = counts(written.replicas, asked);
                 let fallbacks = u8::try_from(written.fallbacks).unwrap_or(u8::MAX);
                 let sent = match &operation.action {
                     Action::Put { replaces, .. } | Action::Delete { replaces, .. } => replaces,
@@ -229,9 +256,7 @@ impl OneClient<'_> {
             Answer::Read(Err(error)) | Answer::Written(Err(error)) => {
                 sample.class = class(&error);
                 if sample.class == Class::Refused {
-                    self.recorder.refused(sample);
-                    tokio::time::sleep(AFTER_REFUSAL).await;
-                    return;
+                    return self.recorder.refused(sample);
                 }
                 self.look_at(&error);
                 if error.outcome() == Some(Left::Unknown) {

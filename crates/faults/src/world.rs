@@ -1,38 +1,41 @@
 //! What a nemesis may lay hands on: the nodes' processes and the network between them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::cluster::Cluster;
-use crate::proxy::Network;
+use crate::network::Network;
 use crate::settle::Observer;
 use crate::trouble::Trouble;
 
 /// A node that comes back empty is refilled within this, or the next one is not wiped.
-const REFILL: Duration = Duration::from_secs(15);
+const REFILL: Duration = Duration::from_secs(60);
 
 /// See the module.
 pub(crate) struct World {
     /// The nodes.
     pub(crate) cluster: Cluster,
-    /// The network, where there is a proxy in it.
-    pub(crate) proxy: Option<Network>,
+    /// The network, where it can be broken.
+    pub(crate) network: Option<Network>,
     /// Who reads all keys.
     pub(crate) observer: Observer,
     /// No node lacks what it was given.
-    pub(crate) is_whole: bool,
+    pub(crate) is_whole: Arc<AtomicBool>,
 }
 
 impl World {
     /// The network.
     pub(crate) fn network(&self) -> Result<&Network, Trouble> {
-        let missing = || Trouble::LeftOut("there is no proxy between the nodes".to_owned());
-        self.proxy.as_ref().ok_or_else(missing)
+        let missing = || Trouble::LeftOut("nothing is between the nodes that could be broken".to_owned());
+        self.network.as_ref().ok_or_else(missing)
     }
 
     /// Whatever is broken is made good, whoever broke it.
     pub(crate) fn restore(&mut self) -> Result<(), Trouble> {
-        if let Some(network) = &self.proxy {
-            network.heal();
+        if let Some(network) = &self.network {
+            network.heal(self.cluster.len())?;
         }
         for index in 0..self.cluster.len() {
             crate::disk::empty(self.cluster.home(index));
@@ -41,9 +44,16 @@ impl World {
         self.cluster.restore()
     }
 
-    /// Reads every key from all its owners, which repairs those that lack it; says whether that was done.
-    pub(crate) fn refill(&self) -> Result<bool, Trouble> {
+    /// Reads every key from all its owners, which repairs those that lack it. The world is whole again once that is done, which
+    /// nobody waits for: other faults may well come in between.
+    pub(crate) fn refill(&self) -> Result<(), Trouble> {
+        let (observer, is_whole) = (self.observer.clone(), Arc::clone(&self.is_whole));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(self.observer.refill(REFILL)))
+        thread::spawn(move || {
+            if runtime.block_on(observer.refill(REFILL)) {
+                is_whole.store(true, Ordering::Release);
+            }
+        });
+        Ok(())
     }
 }

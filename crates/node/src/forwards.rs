@@ -161,7 +161,12 @@ impl<E: Engine> Node<E> {
         let deadline = task.deadline;
         work.take_over_at = deadline;
         let place = work.candidates.iter().rposition(|&node| self.is_reachable(node));
-        let again = || work.asked.last().map(|attempt| attempt.node).filter(|&node| node != self.me);
+        let again = || {
+            work.asked
+                .last()
+                .map(|attempt| attempt.node)
+                .filter(|&node| node != self.me)
+        };
         let Some(next) = place.map(|place| work.candidates[place]).or_else(again) else {
             if work.is_settled() {
                 let failure = work.unreachable();
@@ -328,7 +333,8 @@ impl<E: Engine> Node<E> {
         let is_foreign = |identity: &WriteIdentity| identity.dot.actor.node != id.origin.0;
         if identity.as_ref().is_some_and(is_foreign) {
             let name = self.name_of(id.origin);
-            let text = format!("{name} passed on a write under another node's dot: it was refused, and {name} is broken.");
+            let text =
+                format!("{name} passed on a write under another node's dot: it was refused, and {name} is broken.");
             return self.warn_once("identity", text, out);
         }
         if matches!(request.operation, Operation::Write { .. }) {

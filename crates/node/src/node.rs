@@ -295,7 +295,9 @@ impl<E: Engine> Node<E> {
                 identity,
                 request,
             } => self.on_forward(now, (id, attempt), (start_by, deadline), (request, identity), out),
-            Message::Forwarded { number, attempt, reply } => self.on_forwarded(now, number, (from, attempt), reply, out),
+            Message::Forwarded { number, attempt, reply } => {
+                self.on_forwarded(now, number, (from, attempt), reply, out)
+            }
             Message::List {
                 request,
                 deadline,

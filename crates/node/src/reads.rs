@@ -91,15 +91,16 @@ impl<E: Engine> Node<E> {
     fn take_read_steps(&mut self, now: Now, id: TaskId, task: &Task, steps: Vec<ReadStep>, out: &mut Vec<Effect>) {
         let Work::Read(work) = &task.work else { return };
         for step in steps {
-            let (to, hints) = match step {
-                ReadStep::Ask { owner } => (owner, false),
-                ReadStep::AskHints { fallback } => (fallback, true),
+            let (to, digest, hints) = match step {
+                ReadStep::Ask { owner } => (owner, work.round.digest(), false),
+                ReadStep::AskWhole { owner } => (owner, None, false),
+                ReadStep::AskHints { fallback } => (fallback, None, true),
             };
             let message = Message::Read {
                 request: id,
                 deadline: self.on_clock_of(to, now, task.deadline),
                 at: wire(&work.address),
-                digest: work.round.digest().filter(|_| !hints),
+                digest,
                 hints,
             };
             out.push(Effect::Send { to, message });
@@ -122,9 +123,11 @@ impl<E: Engine> Node<E> {
         let mut steps = Vec::new();
         if let Work::Read(work) = &mut task.work {
             match result {
-                Ok(Known::Same) => work.round.on_same(from),
-                Ok(Known::Object(object)) if work.round.awaits_hints(from) => work.round.on_hints(from, object),
-                Ok(Known::Object(object)) => work.round.on_object(from, object),
+                Ok(Known::Same) => work.round.on_same(from, &mut steps),
+                Ok(Known::Object(object)) if work.round.awaits_hints(from) => {
+                    work.round.on_hints(from, object, &mut steps)
+                }
+                Ok(Known::Object(object)) => work.round.on_object(from, object, &mut steps),
                 Err(_) => work.round.on_failure(from, &mut steps),
             }
         }
@@ -257,19 +260,23 @@ impl<E: Engine> Node<E> {
         };
         let visible = current.visible(now.wall_millis, terms.policy);
         let etag = (!visible.is_empty()).then(|| annulus_causality::etag(&visible));
-        // What an earlier attempt has written was guarded then.
         let is_written = |identity: &WriteIdentity| current.context().contains(identity.dot);
-        if !guarded.identity.as_ref().is_some_and(is_written) && !holds(&guarded.condition, etag) {
-            return self.reply(now, requester, Err(Failure::ConditionFailed { etag }), out);
-        }
-        let mut context = current.context().clone();
-        if let Some(sent) = &guarded.context {
-            context.union(sent);
-        }
+        let context = match guarded.context {
+            // What an earlier attempt has written was guarded then; what came after it the writer has not seen.
+            sent if guarded.identity.as_ref().is_some_and(is_written) => sent,
+            _ if !holds(&guarded.condition, etag) => {
+                return self.reply(now, requester, Err(Failure::ConditionFailed { etag }), out);
+            }
+            sent => {
+                let mut context = current.context().clone();
+                context.union(&sent.unwrap_or_default());
+                Some(context)
+            }
+        };
         let write = NewWrite {
             address,
             value: guarded.value,
-            context: Some(context),
+            context,
             identity: guarded.identity,
             found: merged,
             terms,

@@ -184,7 +184,11 @@ impl Clients {
         let key = (bucket, key.to_owned());
         let sight = match reply {
             Some(Ok(Answer::Found(found))) => {
-                let values: Vec<u64> = found.versions.iter().map(|version| read_value(&version.value)).collect();
+                let values: Vec<u64> = found
+                    .versions
+                    .iter()
+                    .map(|version| read_value(&version.value))
+                    .collect();
                 operation.outcome = Outcome::Read {
                     values: values.clone(),
                     answered: found.answered,
@@ -237,7 +241,9 @@ impl Clients {
     }
 
     fn check_list(&self, bucket: &'static str, limit: usize, reply: Option<&Reply>) -> Result<(), String> {
-        let Some(Ok(Answer::Page(page))) = reply else { return Ok(()) };
+        let Some(Ok(Answer::Page(page))) = reply else {
+            return Ok(());
+        };
         if page.keys.len() > limit || !page.keys.is_sorted() {
             return Err(format!("a page of {limit} holds {:?}", page.keys));
         }
@@ -278,7 +284,10 @@ fn value(number: u64, bytes: usize) -> Vec<u8> {
 /// 0 where it is no number.
 pub(crate) fn read_value(value: &[u8]) -> u64 {
     let text = std::str::from_utf8(value).unwrap_or_default();
-    text.split('|').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    text.split('|')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The failure says that nothing was written, and never will be.

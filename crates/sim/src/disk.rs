@@ -175,7 +175,9 @@ impl Disk {
         let mut state = self.state();
         let records = &state.spaces[usize::from(space.tag()) - 1];
         let place = (place % (records.len() as u64).max(1)) as usize;
-        let Some((key, value)) = records.iter().nth(place) else { return };
+        let Some((key, value)) = records.iter().nth(place) else {
+            return;
+        };
         let value = change(records, value);
         let key = key.clone();
         state.write(Operation { space, key, value });

@@ -122,7 +122,9 @@ impl Plan {
             partitions: 1 << rng.random_range(3..8),
             replicas: (*[3, 3, 3, 3, 2, 4, 5].choose(&mut rng).unwrap_or(&3)).min(nodes as u8),
             max_tasks: *[20_000, 20_000, 20_000, 64, 8].choose(&mut rng).unwrap_or(&20_000),
-            hint_bytes: *[256 << 20, 256 << 20, 64 << 10].choose(&mut rng).unwrap_or(&(256 << 20)),
+            hint_bytes: *[256 << 20, 256 << 20, 64 << 10]
+                .choose(&mut rng)
+                .unwrap_or(&(256 << 20)),
             network,
             sync,
             drift_ppm,
@@ -133,7 +135,11 @@ impl Plan {
         };
         if rng.random_bool(0.5) {
             let node = rng.random_range(0..nodes);
-            plan.lost_node = Some(if rng.random_bool(0.5) { LostNode::Down(node) } else { LostNode::CutOff(node) });
+            plan.lost_node = Some(if rng.random_bool(0.5) {
+                LostNode::Down(node)
+            } else {
+                LostNode::CutOff(node)
+            });
         }
         let mut rate = rng.random_range(5..80);
         if let Some((_, requests, seconds)) = scope.measure {
@@ -185,7 +191,9 @@ impl Plan {
     }
 
     fn draw_faults(&mut self, rng: &mut StdRng, scope: &Scope) {
-        let allowed: Vec<usize> = (0..faults::ALL.len()).filter(|&fault| scope.allows_fault(fault)).collect();
+        let allowed: Vec<usize> = (0..faults::ALL.len())
+            .filter(|&fault| scope.allows_fault(fault))
+            .collect();
         let mut kinds: Vec<usize> = allowed.iter().copied().filter(|_| rng.random_bool(0.3)).collect();
         if kinds.is_empty() {
             kinds.extend(allowed.choose(rng));

@@ -59,7 +59,8 @@ impl Process {
         let nanos = i128::from(instant.nanos());
         let since = nanos * 1_000_000 / i128::from(1_000_000 + self.clock.drift_ppm);
         // Rounded up, so that the deadline has surely come.
-        self.started.saturating_add(u64::try_from(since + 1).unwrap_or(u64::MAX / 2))
+        self.started
+            .saturating_add(u64::try_from(since + 1).unwrap_or(u64::MAX / 2))
     }
 
     pub(crate) fn is_running(&self) -> bool {

@@ -165,7 +165,11 @@ impl Run<'_> {
     /// Whoever asked has been answered by the time its deadline has passed.
     fn all_answer(&mut self) -> Stage {
         self.advance(15 * SECOND);
-        let stuck = self.world.unanswered().iter().find(|(client, _)| *client < HARNESS_NUMBERS);
+        let stuck = self
+            .world
+            .unanswered()
+            .iter()
+            .find(|(client, _)| *client < HARNESS_NUMBERS);
         if let Some((client, node)) = stuck {
             return Err(Violation {
                 promise: "every request ends",
@@ -258,16 +262,28 @@ impl Run<'_> {
     /// No hint is left.
     fn converge(&mut self) -> Stage {
         let begin = self.world.now;
-        self.wait_until(CONVERGES_WITHIN, "all nodes are connected", |run| run.world.is_connected())?;
+        self.wait_until(CONVERGES_WITHIN, "all nodes are connected", |run| {
+            run.world.is_connected()
+        })?;
         let result = self.wait_until(CONVERGES_WITHIN, "hints are delivered", |run| {
             run.advance(SECOND);
-            let processes = &run.world.processes;
-            let idle = |process: &crate::process::Process| process.node.as_ref().is_some_and(|node| node.usage().hints == 0);
-            processes.iter().all(idle)
+            run.world.hints().iter().all(|&hints| hints == Some(0))
         });
         self.report.converged_in = self.world.now - begin;
+        let result = result.map_err(|violation| {
+            let left = |node: usize| format!("; n{}: {}", node + 1, owners::hints(&self.world, node));
+            let left: String = (0..self.world.count()).map(left).collect();
+            Violation {
+                detail: violation.detail + &left,
+                ..violation
+            }
+        });
         // An owner cannot take a hint for a record that is damaged there.
-        if self.plan.weakens() == Weakens::OneRecord { Ok(()) } else { result }
+        if self.plan.weakens() == Weakens::OneRecord {
+            Ok(())
+        } else {
+            result
+        }
     }
 
     /// Read repair is this version's catch-up for what no hint covers: one read of all owners, then one of each alone.
@@ -276,7 +292,9 @@ impl Run<'_> {
         let owned = self.owned_keys();
         let mut everything = Vec::new();
         for ((bucket, key), (_, owners)) in keys.iter().zip(&owned) {
-            let Some(first) = self.world.index(owners[0]) else { continue };
+            let Some(first) = self.world.index(owners[0]) else {
+                continue;
+            };
             let call = |level| Call {
                 key: key.clone(),
                 ask: Ask::Get,
@@ -305,7 +323,11 @@ impl Run<'_> {
                         key: format!("{bucket}/{key}"),
                         node: format!("n{}", node + 1),
                         at_us: self.world.now / MICROSECOND,
-                        values: found.versions.iter().map(|version| read_value(&version.value)).collect(),
+                        values: found
+                            .versions
+                            .iter()
+                            .map(|version| read_value(&version.value))
+                            .collect(),
                     });
                 }
             }
@@ -354,7 +376,12 @@ impl Run<'_> {
             // Until a lost disk is refilled, a strict read may miss what it had, and a coordinator may not know what it replaces.
             _ => promises.without(Promise::Stale).without(Promise::Outlived),
         };
-        let jumps = |name| self.plan.faults.iter().any(|fault| faults::ALL[fault.fault].name() == name);
+        let jumps = |name| {
+            self.plan
+                .faults
+                .iter()
+                .any(|fault| faults::ALL[fault.fault].name() == name)
+        };
         match (jumps("clock-years"), jumps("clock-jump")) {
             (true, _) => promises.with_skew_us(u64::MAX),
             (_, true) => promises.with_skew_us(60_000_000),
@@ -504,7 +531,8 @@ enum Edge {
 
 impl Report {
     fn count_operations(&mut self, operations: &[Operation]) {
-        let succeeded = |operation: &&Operation| matches!(operation.outcome, Outcome::Read { .. } | Outcome::Written { .. });
+        let succeeded =
+            |operation: &&Operation| matches!(operation.outcome, Outcome::Read { .. } | Outcome::Written { .. });
         self.operations = operations.len() as u64;
         self.succeeded = operations.iter().filter(succeeded).count() as u64;
     }

@@ -95,7 +95,11 @@ fn shown(message: &Message) -> String {
             hint_for,
             delta,
             ..
-        } => format!("Write #{request} {}{}", delta_shown(delta), hint_for.map(|owner| format!(" for {owner}")).unwrap_or_default()),
+        } => format!(
+            "Write #{request} {}{}",
+            delta_shown(delta),
+            hint_for.map(|owner| format!(" for {owner}")).unwrap_or_default()
+        ),
         Message::Hint { sequence, delta } => format!("Hint #{sequence} {}", delta_shown(delta)),
         Message::ReadDone {
             request,
@@ -115,8 +119,17 @@ fn shown(message: &Message) -> String {
 
 fn delta_shown(delta: &annulus_protocol::Delta) -> String {
     let key = String::from_utf8_lossy(delta.at.key.as_bytes()).into_owned();
-    let dots: Vec<String> = delta.dots.iter_ranges().map(|(actor, range)| format!("{actor}:{range:?}")).collect();
-    format!("{}/{key} brings [{}] {}", delta.at.bucket.as_str(), dots.join(" "), object_shown(&delta.object))
+    let dots: Vec<String> = delta
+        .dots
+        .iter_ranges()
+        .map(|(actor, range)| format!("{actor}:{range:?}"))
+        .collect();
+    format!(
+        "{}/{key} brings [{}] {}",
+        delta.at.bucket.as_str(),
+        dots.join(" "),
+        object_shown(&delta.object)
+    )
 }
 
 fn object_shown(object: &annulus_causality::Object) -> String {
@@ -128,7 +141,11 @@ fn object_shown(object: &annulus_causality::Object) -> String {
             format!("{dot}={value}")
         })
         .collect();
-    format!("{{{}}} context {}", versions.join(", "), context_shown(object.context()))
+    format!(
+        "{{{}}} context {}",
+        versions.join(", "),
+        context_shown(object.context())
+    )
 }
 
 fn context_shown(context: &annulus_causality::CausalContext) -> String {

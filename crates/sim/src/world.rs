@@ -38,6 +38,11 @@ enum Event {
         from: usize,
         to: usize,
     },
+    LinkDown {
+        from: usize,
+        life: u32,
+        to: usize,
+    },
     Reopen {
         node: usize,
         life: u32,
@@ -184,7 +189,13 @@ impl World {
                 if self.link(from, to).delivers(generation, at) {
                     self.trace.delivered(at, (from, to), &message);
                     let from = self.processes[from].id;
-                    self.input(to, Input::Message { from, message: *message });
+                    self.input(
+                        to,
+                        Input::Message {
+                            from,
+                            message: *message,
+                        },
+                    );
                 }
             }
             Event::Timer { node, life } => self.on_timer(node, life),
@@ -195,6 +206,12 @@ impl World {
                 mark,
             } => self.on_synced(node, life, batch, mark),
             Event::Connect { from, to } => self.connect(from, to),
+            Event::LinkDown { from, life, to } => {
+                if self.processes[from].life == life {
+                    let peer = self.processes[to].id;
+                    self.input(from, Input::LinkDown { peer });
+                }
+            }
             Event::Reopen { node, life } => {
                 if self.processes[node].life == life {
                     self.start(node);
@@ -217,8 +234,17 @@ impl World {
         self.processes.iter().position(|process| process.id == id)
     }
 
+    /// The hints that each node keeps; nothing where it does not run.
+    pub(crate) fn hints(&self) -> Vec<Option<u64>> {
+        let hints = |process: &Process| process.node.as_ref().map(|node| node.usage().hints);
+        self.processes.iter().map(hints).collect()
+    }
+
     pub(crate) fn named(&self, name: &str) -> Option<NodeId> {
-        let process = self.processes.iter().find(|process| process.settings.name.as_str() == name);
+        let process = self
+            .processes
+            .iter()
+            .find(|process| process.settings.name.as_str() == name);
         process.map(|process| process.id)
     }
 
@@ -245,25 +271,31 @@ impl World {
         process.held.clear();
         process.timer_at = None;
         self.counts.restarts += u64::from(process.life > 1);
-        self.trace.note(now, || format!("n{} starts, life {}", node + 1, process.life));
+        self.trace
+            .note(now, || format!("n{} starts, life {}", node + 1, process.life));
         let mut out = Vec::new();
         let opened = process
             .disk
             .open(process.id)
-            .and_then(|disk| {
-                Replica::open(disk, process.settings.partitions).map_err(|error| error.to_string())
-            })
+            .and_then(|disk| Replica::open(disk, process.settings.partitions).map_err(|error| error.to_string()))
             .and_then(|mut replica| {
                 replica.set_hint_limit_bytes(process.settings.hint_bytes_per_peer);
-                Node::open(process.settings.clone(), replica, process.now(now), process.seed(seed), &mut out)
-                    .map_err(|error| error.to_string())
+                Node::open(
+                    process.settings.clone(),
+                    replica,
+                    process.now(now),
+                    process.seed(seed),
+                    &mut out,
+                )
+                .map_err(|error| error.to_string())
             });
         match opened {
             Ok(opened) => process.node = Some(opened),
             Err(error) => {
                 // Its supervisor tries again.
                 let life = process.life;
-                self.trace.note(now, || format!("n{} does not start: {error}", node + 1));
+                self.trace
+                    .note(now, || format!("n{} does not start: {error}", node + 1));
                 self.queue.push(now + 500 * MILLISECOND, Event::Reopen { node, life });
             }
         }
@@ -347,7 +379,9 @@ impl World {
     pub(crate) fn is_connected(&self) -> bool {
         let count = self.count();
         let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
-        pairs.filter(|(from, to)| from != to).all(|(from, to)| self.link(from, to).is_up)
+        pairs
+            .filter(|(from, to)| from != to)
+            .all(|(from, to)| self.link(from, to).is_up)
     }
 
     fn link(&self, from: usize, to: usize) -> &Link {
@@ -374,8 +408,9 @@ impl World {
         link.buffered_until = if arrived { reach } else { 0 };
         self.trace
             .note(now, || format!("the link from n{} to n{} breaks", from + 1, to + 1));
-        let peer = self.processes[to].id;
-        self.input(from, Input::LinkDown { peer });
+        // After what is being done now: a node is not told in the middle of a step.
+        let life = self.processes[from].life;
+        self.queue.push(now, Event::LinkDown { from, life, to });
         if self.link(from, to).is_wanted {
             self.try_connect(from, to);
         }
@@ -418,20 +453,27 @@ impl World {
         let hello = |node: usize, peer: usize| {
             let process = &self.processes[node];
             let to = Some(self.processes[peer].id);
-            process.node.as_ref().map(|state| state.hello(process.now(self.now), to))
+            process
+                .node
+                .as_ref()
+                .map(|state| state.hello(process.now(self.now), to))
         };
         let (Some(said), Some(heard)) = (hello(from, to), hello(to, from)) else {
             return false;
         };
         let takes = |node: usize, hello| {
             let process = &self.processes[node];
-            process.node.as_ref().is_some_and(|state| state.check_hello(hello).is_ok())
+            process
+                .node
+                .as_ref()
+                .is_some_and(|state| state.check_hello(hello).is_ok())
         };
         if !takes(to, &said) || !takes(from, &heard) {
             return false;
         }
         let now = self.now;
-        self.trace.note(now, || format!("the link from n{} to n{} is up", from + 1, to + 1));
+        self.trace
+            .note(now, || format!("the link from n{} to n{} is up", from + 1, to + 1));
         let link = self.link_mut(from, to);
         link.is_up = true;
         link.failures = 0;
@@ -623,7 +665,10 @@ impl World {
                     );
                 }
                 Effect::Connect { address } => {
-                    let to = self.processes.iter().position(|process| process.settings.peer == address);
+                    let to = self
+                        .processes
+                        .iter()
+                        .position(|process| process.settings.peer == address);
                     if let Some(to) = to.filter(|&to| to != node) {
                         let link = self.link_mut(node, to);
                         if !std::mem::replace(&mut link.is_wanted, true) {
@@ -634,7 +679,10 @@ impl World {
                 Effect::Formed { .. } => {}
                 Effect::Log { level, text } => {
                     self.trace.note(now, || format!("n{} says: {text}", node + 1));
-                    let failed = self.processes[node].node.as_ref().is_some_and(|node| node.failure().is_some());
+                    let failed = self.processes[node]
+                        .node
+                        .as_ref()
+                        .is_some_and(|node| node.failure().is_some());
                     if level == Level::Error && !failed {
                         self.violated("no errors", format!("n{} says: {text}", node + 1));
                     }
@@ -657,7 +705,10 @@ impl World {
     }
 
     fn on_reply(&mut self, node: usize, id: ClientId, reply: Reply) {
-        let place = self.waiting.iter().position(|&(client, asked)| (client, asked) == (id.0, node));
+        let place = self
+            .waiting
+            .iter()
+            .position(|&(client, asked)| (client, asked) == (id.0, node));
         match place {
             Some(place) => {
                 self.waiting.swap_remove(place);
@@ -701,6 +752,7 @@ impl World {
         }
         for node in 0..self.count() {
             self.processes[node].disk.mend();
+            self.processes[node].disk.set_capacity(None);
             self.start(node);
         }
     }

@@ -33,8 +33,7 @@ impl Garble {
         let pairs = around(&self.nodes, world.cluster.len());
         world
             .network()?
-            .change(&pairs, |path| path.garbles_per_mille = per_mille);
-        Ok(())
+            .change(&pairs, |path| path.garbles_per_mille = per_mille)
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) trait Fault: Send {
 pub(crate) enum Needs {
     /// Nothing: signals will do.
     Signals,
+    /// A proxy between the nodes, or namespaces instead.
+    Cuts,
     /// A proxy between the nodes.
     Proxy,
     /// A file system a node.
@@ -64,6 +66,7 @@ impl Needs {
     pub(crate) fn text(self) -> &'static str {
         match self {
             Needs::Signals => "nothing",
+            Needs::Cuts => "/proc, to tell who connects to the proxy, or root or user namespaces",
             Needs::Proxy => "/proc, to tell who connects to the proxy",
             Needs::SmallDisks => "root or user namespaces, for a tmpfs a node",
             Needs::ClockShim => "cc, and a binary that is linked dynamically",
@@ -74,8 +77,9 @@ impl Needs {
     pub(crate) fn check(self) -> Result<(), String> {
         match self {
             Needs::Signals => Ok(()),
+            Needs::Cuts => crate::dialler::check().or_else(|_| crate::netns::check()),
             Needs::Proxy => crate::dialler::check(),
-            Needs::SmallDisks => crate::disk::namespace().map(drop),
+            Needs::SmallDisks => crate::space::enter(false).map(drop),
             Needs::ClockShim => crate::shim::check(),
         }
     }

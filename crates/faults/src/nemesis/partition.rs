@@ -5,14 +5,14 @@ use rand::rngs::StdRng;
 
 use super::{Fault, Needs, Nemesis, some};
 use crate::cluster::names;
-use crate::proxy::Path;
+use crate::network::Path;
 use crate::trouble::Trouble;
 use crate::world::World;
 
 pub(super) static NEMESIS: Nemesis = Nemesis {
     name: "partition",
     about: "cuts between nodes: halves, one way, with a bridge; what was under way is lost or comes late",
-    needs: Needs::Proxy,
+    needs: Needs::Cuts,
     draw,
 };
 
@@ -55,8 +55,7 @@ impl Fault for Partition {
     }
 
     fn strike(&mut self, world: &mut World) -> Result<(), Trouble> {
-        world.network()?.change(&self.cuts, |path| path.cut = true);
-        Ok(())
+        world.network()?.change(&self.cuts, |path| path.cut = true)
     }
 
     fn heal(&mut self, world: &mut World) -> Result<(), Trouble> {
@@ -64,7 +63,6 @@ impl Fault for Partition {
         world.network()?.change(&self.cuts, |path: &mut Path| {
             path.cut = false;
             path.resets += u64::from(lost);
-        });
-        Ok(())
+        })
     }
 }

@@ -38,13 +38,11 @@ impl Fault for Reset {
         world.network()?.change(&pairs, |path| {
             path.resets += 1;
             path.tears_per_mille = self.tears_per_mille;
-        });
-        Ok(())
+        })
     }
 
     fn heal(&mut self, world: &mut World) -> Result<(), Trouble> {
         let pairs = around(&self.nodes, world.cluster.len());
-        world.network()?.change(&pairs, |path| path.tears_per_mille = 0);
-        Ok(())
+        world.network()?.change(&pairs, |path| path.tears_per_mille = 0)
     }
 }

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 
 use super::{Fault, Needs, Nemesis, targets};
 use crate::cluster::names;
-use crate::proxy::Path;
+use crate::network::Path;
 use crate::trouble::Trouble;
 use crate::world::World;
 
@@ -36,8 +36,7 @@ fn draw(rng: &mut StdRng, nodes: usize) -> Box<dyn Fault> {
 impl Slow {
     fn change(&self, world: &mut World, change: impl Fn(&mut Path)) -> Result<(), Trouble> {
         let count = world.cluster.len();
-        world.network()?.change(&around(&self.nodes, count), change);
-        Ok(())
+        world.network()?.change(&around(&self.nodes, count), change)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A node loses its directory, comes back empty, and is refilled by reads of every key before another one may lose its own.
 
 use std::fs;
+use std::sync::atomic::Ordering;
 
 use rand::rngs::StdRng;
 
@@ -34,11 +35,11 @@ impl Fault for Wipe {
     }
 
     fn strike(&mut self, world: &mut World) -> Result<(), Trouble> {
-        if !world.is_whole {
+        if !world.is_whole.swap(false, Ordering::Acquire) {
             let why = "an earlier wiped node is not refilled, and another loss may be the last copy";
             return Err(Trouble::LeftOut(why.to_owned()));
         }
-        (world.is_whole, self.struck) = (false, true);
+        self.struck = true;
         world.cluster.kill(self.node);
         let data = world.cluster.home(self.node).join("data");
         fs::remove_dir_all(&data).map_err(|error| Trouble::file(&data, error))
@@ -49,7 +50,6 @@ impl Fault for Wipe {
             return Ok(());
         }
         world.cluster.start(self.node)?;
-        world.is_whole = world.refill()?;
-        Ok(())
+        world.refill()
     }
 }

@@ -339,10 +339,7 @@ impl Run {
             }
             let never: Vec<_> = live.intersection(&state.never).collect();
             assert!(never.is_empty(), "seed {seed}: said to be never written: {never:?}");
-            let back: Vec<_> = live
-                .iter()
-                .filter(|&value| state.gone.contains(value))
-                .collect();
+            let back: Vec<_> = live.iter().filter(|&value| state.gone.contains(value)).collect();
             assert!(back.is_empty(), "seed {seed}: replaced, and back: {back:?}");
             if !live.is_empty() {
                 holding.push(key.to_owned());

@@ -3,7 +3,9 @@
 use std::mem::size_of;
 use std::time::Duration;
 
-use annulus_causality::{CausalContext, DecodeError, Dot, Instant, Object, Reader, Timestamp, Version, put_bytes, put_u8, put_varint};
+use annulus_causality::{
+    CausalContext, DecodeError, Dot, Instant, Object, Reader, Timestamp, Version, put_bytes, put_u8, put_varint,
+};
 use bytes::Bytes;
 
 use crate::message::Refusal;

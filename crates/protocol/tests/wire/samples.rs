@@ -184,7 +184,7 @@ fn forwarded() -> Message {
     };
     Message::Forwarded {
         number: 77,
-            attempt: 2,
+        attempt: 2,
         reply: Some(Ok(Answer::Found(found))),
     }
 }

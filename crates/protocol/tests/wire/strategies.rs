@@ -310,16 +310,24 @@ fn requests() -> impl Strategy<Value = Message> {
         number,
     });
     prop_oneof![
-        (id, any::<u32>(), instant(), instant(), option::of(identity()), key_request()).prop_map(
-            |(id, attempt, start_by, deadline, identity, request)| Message::Forward {
-                id,
-                attempt,
-                start_by,
-                deadline,
-                identity,
-                request
-            }
-        ),
+        (
+            id,
+            any::<u32>(),
+            instant(),
+            instant(),
+            option::of(identity()),
+            key_request()
+        )
+            .prop_map(
+                |(id, attempt, start_by, deadline, identity, request)| Message::Forward {
+                    id,
+                    attempt,
+                    start_by,
+                    deadline,
+                    identity,
+                    request
+                }
+            ),
         (number(), any::<u32>(), option::of(reply())).prop_map(|(number, attempt, reply)| Message::Forwarded {
             number,
             attempt,

@@ -5,7 +5,14 @@ use crate::world::World;
 
 pub(super) struct LostAnswer;
 
-const KINDS: [&str; 6] = ["Forwarded", "WriteDone", "ReadDone", "HintTaken", "Listed", "HintCredit"];
+const KINDS: [&str; 6] = [
+    "Forwarded",
+    "WriteDone",
+    "ReadDone",
+    "HintTaken",
+    "Listed",
+    "HintCredit",
+];
 
 impl Fault for LostAnswer {
     fn name(&self) -> &'static str {

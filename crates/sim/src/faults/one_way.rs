@@ -31,6 +31,9 @@ fn pairs(world: &World, dice: &mut Dice) -> Vec<(usize, usize)> {
     let (from, to) = dice.pair(world);
     match dice.chance(50) {
         true => vec![(from, to)],
-        false => (0..world.count()).filter(|&to| to != from).map(|to| (from, to)).collect(),
+        false => (0..world.count())
+            .filter(|&to| to != from)
+            .map(|to| (from, to))
+            .collect(),
     }
 }

@@ -20,16 +20,19 @@ impl Fault for Yesterday {
 
     fn begin(&self, world: &mut World, mut dice: Dice) {
         let node = dice.node(world);
-        world.processes[node].backup = Some(world.processes[node].disk.copy());
+        let process = &mut world.processes[node];
+        process.backup = process.disk.open(process.id).ok().map(|disk| disk.copy());
     }
 
     fn end(&self, world: &mut World, mut dice: Dice) {
         let node = dice.node(world);
-        world.kill(node, Death::Killed);
         let process = &mut world.processes[node];
-        if let Some(backup) = process.backup.take() {
-            process.disk.become_copy_of(&backup);
+        // The disk may be another's by now, where disks were swapped.
+        let backup = process.backup.take().filter(|_| process.disk.open(process.id).is_ok());
+        if let Some(backup) = backup {
+            world.kill(node, Death::Killed);
+            world.processes[node].disk.become_copy_of(&backup);
+            world.start(node);
         }
-        world.start(node);
     }
 }

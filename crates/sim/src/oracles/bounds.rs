@@ -18,14 +18,20 @@ pub(crate) fn check(usage: &Usage, settings: &Settings) -> Result<(), String> {
         return Err(format!("{} requests wait, {limit} are allowed", usage.waited_for));
     }
     if usage.requests > BOOKKEEPING * limit {
-        return Err(format!("{} requests in progress, with their bookkeeping", usage.requests));
+        return Err(format!(
+            "{} requests in progress, with their bookkeeping",
+            usage.requests
+        ));
     }
     if usage.staged_bytes > MAX_STAGED_BYTES {
         return Err(format!("{} bytes are staged", usage.staged_bytes));
     }
     let hints = settings.hint_bytes_per_peer + LAST_HINT_BYTES;
     if usage.largest_hint_bytes > hints {
-        return Err(format!("{} bytes of hints for one owner, {hints} are allowed", usage.largest_hint_bytes));
+        return Err(format!(
+            "{} bytes of hints for one owner, {hints} are allowed",
+            usage.largest_hint_bytes
+        ));
     }
     Ok(())
 }

@@ -38,7 +38,11 @@ impl Dots {
             let found = (position.0, content);
             let first = *self.seen.entry((delta.at.n, partition, *dot)).or_insert(found);
             if first != found {
-                let what = if first.0 == found.0 { "two values" } else { "values of two keys" };
+                let what = if first.0 == found.0 {
+                    "two values"
+                } else {
+                    "values of two keys"
+                };
                 return Err(format!("{dot} in partition {partition} names {what}"));
             }
         }

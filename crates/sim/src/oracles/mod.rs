@@ -44,7 +44,10 @@ impl Watch {
             Message::Write { delta, .. } | Message::Hint { delta, .. } => {
                 self.dots.delta(delta).map_err(|detail| ("one dot, one write", detail))
             }
-            Message::Ring(bytes) => self.epochs.ring(bytes).map_err(|detail| ("one epoch, one ring", detail)),
+            Message::Ring(bytes) => self
+                .epochs
+                .ring(bytes)
+                .map_err(|detail| ("one epoch, one ring", detail)),
             _ => Ok(()),
         };
         if let Err((promise, detail)) = seen {

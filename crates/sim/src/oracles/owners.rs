@@ -48,3 +48,17 @@ pub(crate) fn compare(world: &World, keys: &[(Address, Vec<NodeId>)]) -> Result<
     }
     Ok(())
 }
+
+/// The hints on a node's disk, by owner: how many, and their bytes.
+pub(crate) fn hints(world: &World, node: usize) -> String {
+    let counts =
+        Replica::open(world.processes[node].disk.copy(), world.partitions()).map(|replica| replica.hint_summary());
+    let shown = counts.map(|counts| {
+        let shown = counts.iter().map(|(owner, count)| match world.index(*owner) {
+            Some(owner) => format!("{} for n{} ({} bytes)", count.hints, owner + 1, count.bytes),
+            None => format!("{} for {owner}", count.hints),
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    });
+    shown.unwrap_or_else(|error| error.to_string())
+}

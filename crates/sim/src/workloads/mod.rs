@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use annulus_causality::ConflictPolicy;
 use annulus_coordinator::{BucketSpec, Condition, Durability, Level, Mode, Options};
+use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use rand::RngExt;
 
 use crate::plan::Scope;
 
@@ -49,7 +49,9 @@ pub(crate) const ALL: [&dyn Workload; 10] = [
 
 /// The workload where none is drawn: plain registers, if they are allowed.
 pub(crate) fn plain(scope: &Scope) -> usize {
-    ALL.iter().position(|workload| scope.allows_workload(workload.name())).unwrap_or(0)
+    ALL.iter()
+        .position(|workload| scope.allows_workload(workload.name()))
+        .unwrap_or(0)
 }
 
 /// A request that a workload wants made.
@@ -65,11 +67,20 @@ pub(crate) struct Call {
 pub(crate) enum Ask {
     Get,
     /// Of so many bytes at least.
-    Put { bytes: usize, with: With },
-    Delete { with: With },
-    List { limit: usize },
+    Put {
+        bytes: usize,
+        with: With,
+    },
+    Delete {
+        with: With,
+    },
+    List {
+        limit: usize,
+    },
     /// A write with another key's context, which is to be refused.
-    Foreign { token: String },
+    Foreign {
+        token: String,
+    },
 }
 
 /// What a write says of what its client has seen.
@@ -105,7 +116,9 @@ pub(crate) const SIGHTS_KEPT: usize = 8;
 
 impl Seen<'_> {
     fn of(&self, key: &str) -> &[(u32, Sight)] {
-        self.sights.get(&(self.bucket, key.to_owned())).map_or(&[], Vec::as_slice)
+        self.sights
+            .get(&(self.bucket, key.to_owned()))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// What this client saw last of a key.
@@ -147,13 +160,28 @@ fn key(rng: &mut StdRng, count: u32) -> String {
 
 /// Options as clients mix them.
 fn options(rng: &mut StdRng) -> Options {
-    let level = |rng: &mut StdRng| *[None, None, None, Some(Level::One), Some(Level::All), Some(Level::Quorum)].choose(rng).unwrap_or(&None);
+    let level = |rng: &mut StdRng| {
+        *[
+            None,
+            None,
+            None,
+            Some(Level::One),
+            Some(Level::All),
+            Some(Level::Quorum),
+        ]
+        .choose(rng)
+        .unwrap_or(&None)
+    };
     Options {
         r: level(rng),
         w: level(rng),
-        mode: *[None, None, Some(Mode::Strict), Some(Mode::Sloppy)].choose(rng).unwrap_or(&None),
+        mode: *[None, None, Some(Mode::Strict), Some(Mode::Sloppy)]
+            .choose(rng)
+            .unwrap_or(&None),
         durability: rng.random_bool(0.05).then_some(Durability::Memory),
-        timeout: rng.random_bool(0.7).then(|| Duration::from_millis(rng.random_range(200..6000))),
+        timeout: rng
+            .random_bool(0.7)
+            .then(|| Duration::from_millis(rng.random_range(200..6000))),
     }
 }
 

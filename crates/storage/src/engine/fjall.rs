@@ -20,7 +20,7 @@
 mod journal;
 
 use std::borrow::Cow;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,8 +37,9 @@ use fjall::{
 };
 
 use super::release::wait_for_release;
+use super::whole::make_whole;
 use super::{Batch, Engine, EngineError, EngineSize, Operation, Space, Syncer, Visit};
-use crate::directory::{UNFINISHED, free_bytes, sync_directory};
+use crate::directory::{free_bytes, sync_directory};
 
 /// fjall's own keyspace, and ours.
 const KEYSPACES: usize = 1 + Space::ALL.len();
@@ -132,9 +133,10 @@ impl FjallEngine {
     pub fn open(path: &Path, options: FjallOptions) -> Result<FjallEngine, EngineError> {
         let doing = "opening the engine";
         let io = |error: io::Error| EngineError::from_io(doing, &error);
-        if is_empty(path).map_err(io)? {
-            create(path, options)?;
-        }
+        make_whole(path, |unfinished| {
+            drop(open_database(unfinished, options)?);
+            sync_directory(&unfinished.join("keyspaces")).map_err(io)
+        })?;
         check_files(path)?;
         File::open(path.join("lock"))
             .and_then(|lock| wait_for_release(&lock))
@@ -428,35 +430,6 @@ fn open_database(path: &Path, options: FjallOptions) -> Result<(Database, [Keysp
             detail: "fjall stopped while it recovered".to_owned(),
         })?
         .map_err(|error| classify("opening the engine", &error))
-}
-
-/// Makes a database with all its keyspaces under another name, which a crash may leave there, and gives it its own when it is durable.
-fn create(path: &Path, options: FjallOptions) -> Result<(), EngineError> {
-    let unfinished = path.with_extension(UNFINISHED);
-    let io = |error: io::Error| EngineError::from_io("making the engine", &error);
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished).map_err(io)?;
-    }
-    fs::create_dir_all(&unfinished).map_err(io)?;
-    drop(open_database(&unfinished, options)?);
-    put_in_place(&unfinished, path).map_err(io)
-}
-
-fn put_in_place(made: &Path, path: &Path) -> io::Result<()> {
-    sync_directory(&made.join("keyspaces"))?;
-    sync_directory(made)?;
-    fs::rename(made, path)?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
-        _ => Ok(()),
-    }
-}
-
-fn is_empty(path: &Path) -> io::Result<bool> {
-    match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        entries => Ok(entries?.next().is_none()),
-    }
 }
 
 /// Refuses what fjall would replace by something empty.

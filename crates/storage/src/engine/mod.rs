@@ -10,6 +10,7 @@ pub mod fjall;
 pub mod memory;
 mod release;
 pub mod sled;
+mod whole;
 
 use std::ops::ControlFlow;
 

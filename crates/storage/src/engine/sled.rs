@@ -8,6 +8,7 @@
 //! - Opening writes a snapshot of the page table as `snap.X.generating` and renames it. A crash in between leaves the unfinished one,
 //!   which the next start prefers and rejects as corrupt: it is removed before opening.
 //! - Nothing syncs the directories: that is done here once after opening, before anything can be acknowledged.
+//! - A crash in the first opening leaves a `conf` that is empty, which no later one takes: the directory is made beside its place.
 //! - Segments whose pages were all rewritten are used again. Were the rewritten pages not durable by then, power loss would lose old
 //!   records with new ones: [`SledEngine::apply`] syncs by itself when too much was written since the last sync.
 //! - A failed write poisons the whole engine (sled's global error). Room is therefore checked before a batch; see [`SledOptions`].
@@ -27,6 +28,7 @@ use bytes::{Bytes, BytesMut};
 use sled::IVec;
 
 use super::release::wait_for_release;
+use super::whole::make_whole;
 use super::{Batch, Engine, EngineError, EngineSize, MAX_ENGINE_KEY_BYTES, Operation, Space, Syncer, Visit};
 use crate::directory::{free_bytes, sync_directory};
 
@@ -101,28 +103,20 @@ impl SledEngine {
     /// [`EngineError::Io`] also where another process has it open, [`EngineError::Corrupt`] where sled cannot make sense of its files.
     pub fn open(path: &Path, options: SledOptions) -> Result<SledEngine, EngineError> {
         let doing = "opening the engine";
-        let created = !path.exists();
-        fs::create_dir_all(path).map_err(|error| EngineError::from_io(doing, &error))?;
-        match File::open(path.join("db")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            opened => opened
-                .and_then(|db| wait_for_release(&db))
-                .map_err(|error| EngineError::from_io(doing, &error))?,
-        }
-        remove_unfinished_snapshots(path).map_err(|error| EngineError::from_io(doing, &error))?;
-        let config = sled::Config::new()
-            .path(path)
-            .segment_size(SEGMENT_BYTES)
-            .cache_capacity(options.cache_bytes)
-            .flush_every_ms(None);
-        let db = catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|_| EngineError::Corrupt {
-                detail: "sled stopped while it recovered".to_owned(),
-            })?
-            .map_err(|error| classify(doing, &error))?;
+        let io = |error: io::Error| EngineError::from_io(doing, &error);
+        make_whole(path, |unfinished| {
+            drop(open_database(unfinished, options)?);
+            let released = File::open(unfinished.join("db")).and_then(|db| wait_for_release(&db));
+            released.and_then(|()| sync_files(unfinished)).map_err(io)
+        })?;
+        File::open(path.join("db"))
+            .and_then(|db| wait_for_release(&db))
+            .map_err(io)?;
+        remove_unfinished_snapshots(path).map_err(io)?;
+        let db = open_database(path, options)?;
         let file = File::options().read(true).write(true).open(path.join("db"));
-        let file = file.map_err(|error| EngineError::from_io(doing, &error))?;
-        sync_files(path, created).map_err(|error| EngineError::from_io(doing, &error))?;
+        let file = file.map_err(io)?;
+        sync_files(path).map_err(io)?;
         let cut = db
             .scan_prefix([PIECE])
             .next()
@@ -429,6 +423,19 @@ fn last_changes(batch: Batch) -> Vec<Operation> {
     operations
 }
 
+fn open_database(path: &Path, options: SledOptions) -> Result<sled::Db, EngineError> {
+    let config = sled::Config::new()
+        .path(path)
+        .segment_size(SEGMENT_BYTES)
+        .cache_capacity(options.cache_bytes)
+        .flush_every_ms(None);
+    catch_unwind(AssertUnwindSafe(|| config.open()))
+        .map_err(|_| EngineError::Corrupt {
+            detail: "sled stopped while it recovered".to_owned(),
+        })?
+        .map_err(|error| classify("opening the engine", &error))
+}
+
 fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
@@ -442,7 +449,7 @@ fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
 }
 
 /// Makes what opening created durable: the files and their names.
-fn sync_files(path: &Path, created: bool) -> io::Result<()> {
+fn sync_files(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         if entry.file_type()?.is_file() {
@@ -451,11 +458,7 @@ fn sync_files(path: &Path, created: bool) -> io::Result<()> {
             sync_directory(&entry.path())?;
         }
     }
-    sync_directory(path)?;
-    match path.parent() {
-        Some(parent) if created && !parent.as_os_str().is_empty() => sync_directory(parent),
-        _ => Ok(()),
-    }
+    sync_directory(path)
 }
 
 #[cfg(test)]

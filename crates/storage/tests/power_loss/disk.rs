@@ -3,7 +3,7 @@
 //! The rules, which are what ext4, XFS and btrfs all promise, and less than what any one of them does:
 //! - An fsync or fdatasync of a file that has returned keeps the file's bytes and its length as they were when it began.
 //! - Of what was not synced, each sector of 512 bytes holds what it held after one of the writes to it, and a file's length may be
-//!   there before its bytes: a write is kept, lost, torn, or leaves zeros.
+//!   there before its bytes: a write is kept, lost, torn, or leaves zeros. A truncation is there if anything later in the file is.
 //! - The names in one directory change in order: a prefix of the changes is kept, a rename never by half. Two directories know
 //!   nothing of each other. The fsync of a directory keeps its names.
 //! - The fsync of a file that is new also keeps the name that it was made under. POSIX does not promise it, but these file systems

@@ -24,6 +24,9 @@ const CRASHES_OF_ONE_DISK: u64 = 12;
 /// A process that says nothing for so long hangs.
 const SILENCE: Duration = Duration::from_secs(120);
 
+/// A sync takes up to so long: writes go on meanwhile.
+const SYNC_MICROS: &str = "400";
+
 const KILLED: i32 = 9;
 
 /// What is run, and against which disk.
@@ -33,6 +36,8 @@ pub(crate) struct Suite {
     pub(crate) writer: &'static str,
     pub(crate) conduct: Conduct,
     pub(crate) disk_lies: bool,
+    /// More changes of files than it takes to make the engine and to acknowledge a batch.
+    pub(crate) changes_to_begin: u64,
 }
 
 /// How a process comes to its end.
@@ -85,18 +90,32 @@ impl Suite {
             }
             let mut node = Node::new(self, seed);
             let crashes = node.random.random_range(1..=CRASHES_OF_ONE_DISK);
-            node.live(left.min(crashes), &mut tally).map_err(|wrong| {
-                let history = node.history.join("\n  ");
-                let errors = fs::read_to_string(node.errors()).unwrap_or_default();
-                format!("{wrong}\nseed {seed}:\n  {history}\n{errors}")
-            })?;
+            let lived = node.live(left.min(crashes), &mut tally);
+            lived.map_err(|wrong| node.explain(&wrong))?;
         }
         Ok(tally)
+    }
+
+    /// Crashes so often while everything is made for the first time: killed at one of the changes that this takes, started again
+    /// with what was not synced still in the page cache, and without power once a few batches are acknowledged.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) fn crash_at_first(self, seed: u64, crashes: u64) -> Result<(), String> {
+        for crash in 0..crashes {
+            let stride = self.changes_to_begin.div_ceil(crashes);
+            let after_changes = (seed + crash * stride) % self.changes_to_begin;
+            let mut node = Node::new(self, seed);
+            let lived = node.live_twice(End::Stops { after_changes });
+            lived.map_err(|wrong| node.explain(&wrong))?;
+        }
+        Ok(())
     }
 }
 
 struct Node {
     suite: Suite,
+    seed: u64,
     place: TempDir,
     random: StdRng,
     disk: Disk,
@@ -115,6 +134,7 @@ impl Node {
         let disk = Disk::of_empty(&root(&place)).expect("an empty disk");
         Node {
             suite,
+            seed,
             place,
             random: StdRng::seed_from_u64(seed),
             disk,
@@ -131,12 +151,30 @@ impl Node {
             let found = self.run(end)?;
             tally.crashes += 1;
             tally.while_opening += u64::from(!found);
-            let loses_power = self.random.random_bool(0.7);
-            tally.power_losses += u64::from(self.after_a_crash(loses_power)?);
+            let loss = self.random.random_bool(0.7).then(|| Loss::draw(&mut self.random));
+            tally.power_losses += u64::from(self.after_a_crash(loss)?);
         }
         self.run(End::Looks)?;
         tally.batches += self.promised;
         Ok(())
+    }
+
+    fn live_twice(&mut self, first: End) -> Result<(), String> {
+        self.run(first)?;
+        self.after_a_crash(None)?;
+        self.run(End::Killed {
+            after_batches: 3,
+            micros: 0,
+        })?;
+        self.after_a_crash(Some(Loss::All))?;
+        self.run(End::Looks)?;
+        Ok(())
+    }
+
+    fn explain(&self, wrong: &str) -> String {
+        let history = self.history.join("\n  ");
+        let errors = fs::read_to_string(self.errors()).unwrap_or_default();
+        format!("{wrong}\nseed {}:\n  {history}\n{errors}", self.seed)
     }
 
     /// One life of the process. Says whether it came to say what it found.
@@ -166,14 +204,10 @@ impl Node {
             End::Looks => Conduct::OnlyLooks,
             End::Killed { .. } | End::Stops { .. } => self.suite.conduct,
         };
-        let mut command = Command::new(std::env::current_exe().expect("this binary"));
+        let mut command = under_the_shim(self.suite.writer, &root(&self.place), &self.journal());
         command
-            .args(["--exact", self.suite.writer, "--nocapture"])
             .envs(conduct.environment(&root(&self.place).join("data"), self.lives))
-            .env("FORGET_ROOT", root(&self.place))
-            .env("FORGET_JOURNAL", self.journal())
-            .env("FORGET_SYNC_MICROS", "400")
-            .env("LD_PRELOAD", shim())
+            .env("FORGET_SYNC_MICROS", SYNC_MICROS)
             .stdout(Stdio::piped())
             .stderr(File::create(self.errors()).expect("a file for errors"));
         if let End::Stops { after_changes } = end {
@@ -239,16 +273,17 @@ impl Node {
 
     /// Loses power, or leaves what was not synced in the page cache: the next life then goes on with the same journal.
     /// Says whether power was lost, as it always is where the process died in the middle of a change that it did not record.
-    fn after_a_crash(&mut self, loses_power: bool) -> Result<bool, String> {
+    fn after_a_crash(&mut self, loss: Option<Loss>) -> Result<bool, String> {
         let journal = Journal::read(&self.journal()).expect("the journal is read");
         let journal = journal.ok_or("the shim was not loaded: is this a static binary?")?;
-        self.all_is_synced = loses_power || !journal.pending.is_empty();
-        if self.all_is_synced {
-            let loss = Loss::draw(&mut self.random);
+        let unrecorded = (!journal.pending.is_empty()).then_some(Loss::All);
+        let loss = loss.or(unrecorded);
+        self.all_is_synced = loss.is_some();
+        if let Some(loss) = loss {
             self.history
                 .push(format!("  power is lost, promised is {}: {loss:?}", self.promised));
-            self.disk
-                .lose_power(&root(&self.place), &journal, loss, &mut self.random)?;
+            let root = root(&self.place);
+            self.disk.lose_power(&root, &journal, loss, &mut self.random)?;
         }
         Ok(self.all_is_synced)
     }
@@ -260,6 +295,17 @@ impl Node {
     fn errors(&self) -> PathBuf {
         self.place.path().join("errors")
     }
+}
+
+/// One of the tests here as a process, whose changes of a directory go to a journal.
+pub(crate) fn under_the_shim(test: &str, root: &Path, journal: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env("FORGET_ROOT", root)
+        .env("FORGET_JOURNAL", journal)
+        .env("LD_PRELOAD", shim());
+    command
 }
 
 /// The directory that is watched.

@@ -1,6 +1,7 @@
 //! The engine on its files: torn tails, damage, missing pieces and full disks.
 
 #![allow(clippy::unwrap_used)]
+use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 
 use proptest::prelude::*;
