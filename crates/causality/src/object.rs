@@ -7,6 +7,7 @@
 //! again. Keeping the losers until a write or delete replaces them makes what is stored the same under every policy, and
 //! the winner is a function of what is stored.
 
+use annulus_mutants::{Mutant, planted};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -144,6 +145,9 @@ impl Object {
             }
         }
         versions.extend(theirs.filter(|their| !my_context.contains(their.0)));
+        if planted(Mutant::JoinDropsSibling) {
+            versions.truncate(1);
+        }
         let mut context = my_context;
         context.union(&their_context);
         Self { versions, context }
@@ -216,7 +220,7 @@ impl Object {
             ConflictPolicy::Siblings => self.versions.iter().map(|(_, version)| version).collect(),
             ConflictPolicy::LastWriteWins => self.winner().into_iter().collect(),
         };
-        visible.retain(|version| !version.is_expired(wall_ms));
+        visible.retain(|version| !version.is_expired(wall_ms) || planted(Mutant::ExpiredShown));
         visible.sort_by_key(|version| (version.content_hash(), version.modified));
         visible.dedup_by(|next, kept| next.same_content(kept));
         visible.sort_by_key(|version| version.modified);

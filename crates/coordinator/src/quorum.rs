@@ -1,5 +1,6 @@
 //! A quorum is counted over the distinct owners of one epoch, for reads and for writes alike; one node never counts twice.
 
+use annulus_mutants::{Mutant, planted};
 use annulus_ring::NodeId;
 
 /// Whether the answers suffice; three-valued, so that "not any more" is said at once and not at the deadline.
@@ -57,7 +58,7 @@ impl Quorum {
 
     /// The verdict now.
     pub fn verdict(&self) -> Verdict {
-        let answered = self.count(State::Answered);
+        let answered = self.count(State::Answered) + u8::from(planted(Mutant::QuorumOffByOne));
         let open = self.count(State::Idle) + self.count(State::Waiting);
         if answered >= self.required {
             Verdict::Met
@@ -165,7 +166,7 @@ impl Quorum {
         let seat = self
             .seats
             .iter_mut()
-            .find(|seat| seat.holder == holder && seat.state == State::Waiting)?;
+            .find(|seat| (seat.holder == holder || planted(Mutant::SameNodeTwice)) && seat.state == State::Waiting)?;
         seat.state = to;
         Some(seat.owner)
     }

@@ -1,6 +1,7 @@
 //! A read round merges what enough owners know, and names those that know less: a replica with *nothing* is as stale as any.
 
 use annulus_causality::{ConflictPolicy, Dot, Object};
+use annulus_mutants::{Mutant, planted};
 use annulus_ring::NodeId;
 
 use crate::{Mode, Participants, Quorum, Verdict};
@@ -85,7 +86,12 @@ impl ReadRound {
                     None => quorum.exclude(owner),
                 }
             } else if !reachable {
-                quorum.exclude(owner);
+                match who.fallbacks.get(missing) {
+                    Some(&fallback) if mode == Mode::Sloppy && planted(Mutant::HintCountsForRead) => {
+                        quorum.ask(owner, fallback);
+                    }
+                    _ => quorum.exclude(owner),
+                }
                 missing += 1;
             }
         }
@@ -180,6 +186,9 @@ impl ReadRound {
     pub fn on_hints(&mut self, from: NodeId, object: Object, steps: &mut Vec<ReadStep>) {
         if let Some(place) = self.hints.iter().position(|&fallback| fallback == from) {
             self.hints.swap_remove(place);
+            if planted(Mutant::HintCountsForRead) {
+                self.quorum.answer(from);
+            }
             self.merge(object);
             self.doubt_same(steps);
         }
@@ -188,7 +197,8 @@ impl ReadRound {
     /// A version has come that the digest did not cover: an owner that said "the same" may have seen it replaced or deleted, and
     /// is asked for what it knows. Without this a deleted value would show again, and be written back by repair.
     fn doubt_same(&mut self, steps: &mut Vec<ReadStep>) {
-        if self.merged.dots().all(|dot| self.asked_dots.contains(&dot)) {
+        let is_covered = self.merged.dots().all(|dot| self.asked_dots.contains(&dot));
+        if is_covered || planted(Mutant::SameMeansNothingSeen) {
             return;
         }
         for owner in self.same.drain(..) {
@@ -219,6 +229,7 @@ impl ReadRound {
         self.known
             .iter()
             .filter(|(_, known)| *known != digest)
+            .filter(|(_, known)| !(planted(Mutant::RepairSkipsAbsent) && *known == Object::default().digest()))
             .map(|&(owner, _)| owner)
             .collect()
     }

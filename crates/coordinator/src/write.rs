@@ -1,5 +1,6 @@
 //! A write round asks every owner, and sees to it that each owner that does not answer is left a hint somewhere.
 
+use annulus_mutants::{Mutant, planted};
 use annulus_ring::NodeId;
 
 use crate::{Mode, Quorum, Verdict};
@@ -114,6 +115,7 @@ impl WriteRound {
     fn replace(&mut self, owner: NodeId, steps: &mut Vec<WriteStep>) {
         let stand_in = match self.mode {
             Mode::Sloppy => self.spares.pop(),
+            Mode::Strict if planted(Mutant::StrictCountsFallbacks) => self.spares.pop(),
             Mode::Strict => None,
         };
         match stand_in {

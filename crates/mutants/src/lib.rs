@@ -1,1 +1,109 @@
 //! A planted bug exists only in a build with the feature `planted`, and there only in the thread that planted it.
+//!
+//! An oracle that catches nothing is not an oracle: `cargo xtask sim --mutants` plants each of these, and fails unless the simulator
+//! finds it. Each is an error that a system of this kind has really had. In all other builds [`planted`] is a constant, and what it
+//! guards is not compiled in.
+
+/// A bug that can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// A write is acknowledged before the sync that covers it.
+    AcknowledgeBeforeSync,
+    /// A sync that failed is taken for one that succeeded.
+    FailedSyncIgnored,
+    /// A fallback's hints count for `r`.
+    HintCountsForRead,
+    /// A node that answers twice counts twice.
+    SameNodeTwice,
+    /// A quorum is met with one answer less.
+    QuorumOffByOne,
+    /// Fallbacks count though only owners may.
+    StrictCountsFallbacks,
+    /// An owner that holds nothing is not repaired.
+    RepairSkipsAbsent,
+    /// An equal digest is taken for all that an owner knows.
+    SameMeansNothingSeen,
+    /// A restart goes on with the incarnation it had, and so with dots that were given out.
+    IncarnationReused,
+    /// A forwarded write gets a new dot from each node that begins it.
+    DotForEachAttempt,
+    /// The clock takes in what a delta's writer had seen, not only what the delta brings.
+    ClockBeforeObjects,
+    /// A delete's record goes before the clock covers all that it deleted.
+    DeleteDroppedEarly,
+    /// What goes out of a replica lacks its clock.
+    NotFilled,
+    /// Joining keeps one of two concurrent versions.
+    JoinDropsSibling,
+    /// A context counts for every key.
+    ForeignContextAccepted,
+    /// A forward is begun after its sender has given up on it.
+    LateForwardBegun,
+    /// A write whose coordinator went away is said to have written nothing.
+    LostAttemptForgotten,
+    /// A condition is not looked at.
+    GuardIgnored,
+    /// A hint is forgotten when it is sent, not when it is stored.
+    HintForgottenWhenSent,
+    /// Requests are taken without bound.
+    UnboundedRequests,
+    /// A version is shown after its time.
+    ExpiredShown,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Mutant; 21] = [
+        Mutant::AcknowledgeBeforeSync,
+        Mutant::FailedSyncIgnored,
+        Mutant::HintCountsForRead,
+        Mutant::SameNodeTwice,
+        Mutant::QuorumOffByOne,
+        Mutant::StrictCountsFallbacks,
+        Mutant::RepairSkipsAbsent,
+        Mutant::SameMeansNothingSeen,
+        Mutant::IncarnationReused,
+        Mutant::DotForEachAttempt,
+        Mutant::ClockBeforeObjects,
+        Mutant::DeleteDroppedEarly,
+        Mutant::NotFilled,
+        Mutant::JoinDropsSibling,
+        Mutant::ForeignContextAccepted,
+        Mutant::LateForwardBegun,
+        Mutant::LostAttemptForgotten,
+        Mutant::GuardIgnored,
+        Mutant::HintForgottenWhenSent,
+        Mutant::UnboundedRequests,
+        Mutant::ExpiredShown,
+    ];
+}
+
+#[cfg(feature = "planted")]
+mod planting {
+    use std::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    /// Plants a bug in this thread, or removes the one that is there.
+    pub fn plant(mutant: Option<Mutant>) {
+        PLANTED.set(mutant);
+    }
+
+    /// Whether this bug is planted here.
+    pub fn planted(mutant: Mutant) -> bool {
+        PLANTED.get() == Some(mutant)
+    }
+}
+
+#[cfg(feature = "planted")]
+pub use planting::{plant, planted};
+
+/// Whether this bug is planted here: in this build none ever is.
+#[cfg(not(feature = "planted"))]
+pub const fn planted(_mutant: Mutant) -> bool {
+    false
+}

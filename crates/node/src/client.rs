@@ -13,7 +13,7 @@ use annulus_storage::Engine;
 
 use crate::forwards::NewForward;
 use crate::io::{ClientId, Effect};
-use crate::node::Node;
+use crate::node::{Node, scope};
 use crate::reads::{Guarded, Then};
 use crate::settings::Now;
 use crate::tasks::Requester;
@@ -201,7 +201,7 @@ impl<E: Engine> Node<E> {
         let cluster = self.cluster()?;
         cluster
             .key
-            .open(&address.scope(), token)
+            .open(&scope(address), token)
             .map_err(|error: TokenError| Failure::InvalidContext {
                 detail: error.to_string(),
             })

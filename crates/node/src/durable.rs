@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use annulus_causality::Instant;
+use annulus_mutants::{Mutant, planted};
 use annulus_ring::NodeId;
 
 use crate::tasks::TaskId;
@@ -105,7 +106,7 @@ impl Durable {
     /// What can be said now, one after the other.
     pub(crate) fn next(&mut self) -> Option<Completion> {
         let &(batch, completion) = self.applied.front()?;
-        if batch > self.last_synced {
+        if batch > self.last_synced && !planted(Mutant::AcknowledgeBeforeSync) {
             return None;
         }
         self.applied.pop_front();

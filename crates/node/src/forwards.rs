@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use annulus_causality::Instant;
 use annulus_coordinator::{Failure, KeyRequest, Operation, Outcome, Reply};
+use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{Message, RequestId, WriteIdentity};
 use annulus_ring::{NodeId, PartitionId};
 use annulus_storage::Engine;
@@ -75,6 +76,7 @@ impl ForwardWork {
         self.attempts += 1;
         let connection = self.attempts;
         let lost = self.asked.iter().filter(|attempt| attempt.node == node);
+        let lost = lost.filter(|_| !planted(Mutant::LostAttemptForgotten));
         self.lost.extend(lost.map(|&attempt| Attempt { connection, ..attempt }));
         self.asked.retain(|attempt| attempt.node != node);
         // Asked again, should it come back and nobody else be there: the number makes it the same request.
@@ -350,11 +352,11 @@ impl<E: Engine> Node<E> {
                 }
                 None => {}
             }
-            if now.monotonic <= start_by {
+            if now.monotonic <= start_by || planted(Mutant::LateForwardBegun) {
                 self.recent.begin(id);
             }
         }
-        if now.monotonic > start_by {
+        if now.monotonic > start_by && !planted(Mutant::LateForwardBegun) {
             // The sender asks another owner by now: beginning here would be a second write.
             self.counters.expired += 1;
             return out.push(Effect::Send {

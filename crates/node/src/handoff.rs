@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use annulus_causality::{CausalContext, Instant, Object};
+use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{Delta, Message};
 use annulus_ring::{Address, NodeId};
 use annulus_storage::{Engine, HintError};
@@ -182,6 +183,9 @@ impl<E: Engine> Node<E> {
                     delta,
                 },
             });
+            if planted(Mutant::HintForgottenWhenSent) {
+                self.replica.forget_hint(owner, hint.sequence);
+            }
         }
     }
 

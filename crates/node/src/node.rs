@@ -6,6 +6,7 @@ use std::time::Duration;
 use annulus_causality::{Actor, CausalContext, HybridClock, Instant};
 use annulus_coordinator::{Failure, Outcome, Reply};
 use annulus_membership::{Action, Hello, MemberRecord, Membership, Secret, next_incarnation};
+use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{Message, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, WireKey};
 use annulus_ring::{Address, Bucket, Key, Member, NodeId, PartitionId};
 use annulus_storage::{Engine, Replica};
@@ -80,7 +81,10 @@ impl<E: Engine> Node<E> {
         let memory = Memory::load(&replica)?;
         let mut rng = StdRng::from_seed(seed);
         let me = NodeId::of(&settings.name);
-        let incarnation = next_incarnation(memory.incarnation, rng.random());
+        let incarnation = match memory.incarnation {
+            used if used > 0 && planted(Mutant::IncarnationReused) => used,
+            used => next_incarnation(used, rng.random()),
+        };
         let secret = memory.secret.unwrap_or_else(|| Secret::new(rng.random()));
         let cluster = memory.known.as_ref().zip(memory.ring).map(|(known, ring)| Cluster {
             id: known.cluster,
@@ -137,6 +141,7 @@ impl<E: Engine> Node<E> {
             Input::LinkDown { peer } => self.on_link_down(now, peer, out),
             Input::Accepted { hello } => self.on_accepted(now, &hello, out),
             Input::Synced { batch } => self.on_synced(now, batch, out),
+            Input::StorageFailed { .. } if planted(Mutant::FailedSyncIgnored) => self.on_synced(now, u64::MAX, out),
             Input::StorageFailed { reason } => self.on_storage_failed(now, reason, out),
             Input::FreeSpace { bytes } => self.free_bytes = bytes,
         }
@@ -465,6 +470,9 @@ impl<E: Engine> Node<E> {
 
     pub(crate) fn check_load(&self) -> Result<(), Failure> {
         let limit = self.settings.max_tasks;
+        if planted(Mutant::UnboundedRequests) {
+            return Ok(());
+        }
         if self.tasks.waited_for() < limit && self.tasks.len() < BOOKKEEPING * limit {
             return Ok(());
         }
@@ -602,7 +610,7 @@ impl<E: Engine> Node<E> {
     pub(crate) fn seal(&self, address: &Address, context: &CausalContext) -> String {
         self.cluster
             .as_ref()
-            .map(|cluster| cluster.key.seal(&address.scope(), context))
+            .map(|cluster| cluster.key.seal(&scope(address), context))
             .unwrap_or_default()
     }
 
@@ -631,6 +639,14 @@ impl<E: Engine> Node<E> {
 
 /// Keys in one part of a listing, at most.
 const MAX_PART: usize = annulus_coordinator::MAX_PAGE + 1;
+
+/// What seals a context to its key.
+pub(crate) fn scope(address: &Address) -> Vec<u8> {
+    match planted(Mutant::ForeignContextAccepted) {
+        true => Vec::new(),
+        false => address.scope(),
+    }
+}
 
 /// An address as it travels.
 pub(crate) fn wire(address: &Address) -> WireKey {

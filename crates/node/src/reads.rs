@@ -4,6 +4,7 @@ use annulus_causality::Object;
 use annulus_coordinator::{
     Answer, Condition, Failure, Found, NewValue, Outcome, ReadRound, ReadStep, ReadVerdict, Reply,
 };
+use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{Delta, Known, Message, Refusal, WriteIdentity};
 use annulus_ring::{Address, NodeId};
 use annulus_storage::Engine;
@@ -264,7 +265,7 @@ impl<E: Engine> Node<E> {
         let context = match guarded.context {
             // What an earlier attempt has written was guarded then; what came after it the writer has not seen.
             sent if guarded.identity.as_ref().is_some_and(is_written) => sent,
-            _ if !holds(&guarded.condition, etag) => {
+            _ if !holds(&guarded.condition, etag) && !planted(Mutant::GuardIgnored) => {
                 return self.reply(now, requester, Err(Failure::ConditionFailed { etag }), out);
             }
             sent => {

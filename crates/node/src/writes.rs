@@ -6,6 +6,7 @@ use annulus_causality::{CausalContext, ConflictPolicy, Object, Timestamp, Versio
 use annulus_coordinator::{
     Answer, Durability, Failure, Mode, NewValue, Outcome, Participants, Reply, Verdict, WriteRound, WriteStep, Written,
 };
+use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{Delta, Message, WriteIdentity};
 use annulus_ring::{Address, NodeId};
 use annulus_storage::Engine;
@@ -89,6 +90,7 @@ impl<E: Engine> Node<E> {
             self.replica.hinted(&address)
         };
         let known = known.map_err(|error| self.damaged(&error, out))?.join(found);
+        let identity = identity.filter(|_| !planted(Mutant::DotForEachAttempt));
         let (delta, token) = match &identity {
             Some(identity) if known.context().contains(identity.dot) => {
                 self.same_delta(&address, identity, known, context)

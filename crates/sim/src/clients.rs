@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use annulus_checker::{Action, Operation, Outcome, Replaces};
 use annulus_coordinator::{
-    Answer, Durability, Failure, KeyRequest, ListRequest, NewValue, Operation as Asked, Options, Reply, Request,
+    Answer, Durability, Failure, KeyRequest, Level, ListRequest, Mode, NewValue, Operation as Asked, Options, Reply,
+    Request, Written,
 };
 use annulus_ring::{Bucket, Key};
 
@@ -20,6 +21,7 @@ const TIMEOUT_US: u64 = 5_000_000;
 pub(crate) struct Pending {
     operation: Operation,
     timeout_us: u64,
+    options: Options,
     kind: Kind,
 }
 
@@ -141,6 +143,7 @@ impl Clients {
                 Pending {
                     operation,
                     timeout_us,
+                    options,
                     kind,
                 },
             ),
@@ -164,6 +167,7 @@ impl Clients {
         let Pending {
             mut operation,
             timeout_us,
+            options,
             kind,
         } = pending;
         let end_us = at / MICROSECOND;
@@ -201,6 +205,7 @@ impl Clients {
                 })
             }
             Some(Ok(Answer::Written(written))) => {
+                check_written(number, written, &options)?;
                 operation.outcome = Outcome::Written {
                     answered: written.answered,
                     fallbacks: written.fallbacks,
@@ -263,6 +268,25 @@ impl Clients {
             let _ = self.end(number, at, None);
         }
     }
+}
+
+/// A write says what it was asked for.
+fn check_written(number: u64, written: &Written, options: &Options) -> Result<(), String> {
+    let Written {
+        answered, fallbacks, n, ..
+    } = *written;
+    let required = options.w.unwrap_or(Level::Quorum).required(n).unwrap_or(n);
+    if answered < required {
+        return Err(format!(
+            "write {number} asked for {required} of {n} replicas, and was answered by {answered}"
+        ));
+    }
+    if fallbacks > 0 && options.mode == Some(Mode::Strict) {
+        return Err(format!(
+            "write {number} asked for owners alone, and {fallbacks} fallbacks counted"
+        ));
+    }
+    Ok(())
 }
 
 fn said(with: With) -> (Replaces, Option<String>, Option<annulus_coordinator::Condition>) {

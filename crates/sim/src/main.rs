@@ -1,42 +1,262 @@
-//! `annulus-sim`: many seeds, one after the other; whatever promise one breaks is shrunk and printed.
+//! `annulus-sim`: seeds are run, promises are checked, and what breaks is shown small; status 1 where one is broken, 2 where it cannot begin.
 
-fn main() {
-    let first: u64 = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(0);
-    let count: u64 = std::env::args().nth(2).and_then(|a| a.parse().ok()).unwrap_or(10);
-    let trace = std::env::args().nth(3).is_some();
-    let mut scope = annulus_sim::Scope::default();
-    if std::env::var("M").is_ok() {
-        scope.measure = Some((5, 50, 1000));
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use annulus_sim::{Campaign, Plan, Readable, Scope, Summary, campaign, explain, run_safely};
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Whole clusters of real nodes on a simulated clock, network and disk.
+#[derive(Parser)]
+#[command(name = "cargo xtask sim", about, version)]
+struct Arguments {
+    /// How many seeds.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 0)]
+    first_seed: u64,
+    /// Only this seed; what it breaks is shrunk.
+    #[arg(long, conflicts_with_all = ["seeds", "first_seed", "minutes"])]
+    seed: Option<u64>,
+    /// Print what happens in that seed, line by line; where it breaks a promise, in the shrunk run.
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// With --trace: the whole run, not the shrunk one.
+    #[arg(long, requires = "trace")]
+    whole: bool,
+    /// No seed is begun after so many minutes; without --seeds, as many seeds as that takes.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Threads; as many as there are processors by default.
+    #[arg(long)]
+    jobs: Option<NonZeroUsize>,
+    /// Only these faults, by name, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    faults: Vec<String>,
+    /// Only these workloads, by name, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    workloads: Vec<String>,
+    /// Show all faults and workloads.
+    #[arg(long)]
+    list: bool,
+    /// Run every seed twice, and compare the hashes of the two traces.
+    #[arg(long)]
+    twice: bool,
+    /// Measure: five nodes at 50 requests a simulated second, no faults.
+    #[arg(long)]
+    measure: bool,
+    /// Plant each known bug, and fail unless each is found.
+    #[arg(long)]
+    mutants: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => {
+            let text = error.render().to_string();
+            eprintln!("{}", text.lines().next().unwrap_or_default());
+            return ExitCode::from(2);
+        }
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    let scope = Scope {
+        faults: arguments.faults.clone(),
+        workloads: arguments.workloads.clone(),
+        measure: arguments.measure.then_some((5, 50, 1000)),
+    };
+    if let Err(error) = scope.check() {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
     }
-    for seed in first..first + count {
-        let plan = annulus_sim::Plan::draw(seed, &scope);
-        if trace {
-            for l in plan.describe() {
-                println!("{l}");
-            }
+    // A panic of a node is a broken promise, told with its seed.
+    std::panic::set_hook(Box::new(|_| {}));
+    let is_fine = match arguments.seed {
+        _ if arguments.list => list(),
+        _ if arguments.mutants => hunt(&arguments),
+        Some(seed) => one(seed, &arguments, &scope),
+        None if arguments.twice => twice(&arguments, &scope),
+        None => many(&arguments, scope),
+    };
+    ExitCode::from(u8::from(!is_fine))
+}
+
+fn list() -> bool {
+    println!("faults:");
+    for (name, about, standing) in annulus_sim::faults() {
+        println!("  {name:18} {about}{standing}");
+    }
+    println!("workloads: {}", annulus_sim::workloads().join(", "));
+    true
+}
+
+fn jobs(arguments: &Arguments) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    arguments.jobs.map_or_else(all, NonZeroUsize::get)
+}
+
+fn one(seed: u64, arguments: &Arguments, scope: &Scope) -> bool {
+    let plan = Plan::draw(seed, scope);
+    let report = run_safely(&plan, if arguments.whole { Readable::Yes } else { Readable::No });
+    if arguments.whole {
+        plan.describe()
+            .iter()
+            .chain(&report.lines)
+            .for_each(|line| println!("{line}"));
+    }
+    println!(
+        "seed {seed}: {} requests, {} succeeded, trace {:016x}",
+        report.operations, report.succeeded, report.hash
+    );
+    if report.violations.is_empty() {
+        if arguments.trace && !arguments.whole {
+            run_safely(&plan, Readable::Yes)
+                .lines
+                .iter()
+                .for_each(|line| println!("{line}"));
         }
-        let report = annulus_sim::run(
-            &plan,
-            if trace {
-                annulus_sim::Readable::Yes
-            } else {
-                annulus_sim::Readable::No
-            },
-        );
-        for l in &report.lines {
-            println!("{l}");
+        return true;
+    }
+    let failure = explain(&plan, report);
+    failure.lines().iter().for_each(|line| println!("{line}"));
+    if arguments.trace && !arguments.whole {
+        run_safely(&failure.smallest, Readable::Yes)
+            .lines
+            .iter()
+            .for_each(|line| println!("{line}"));
+    }
+    false
+}
+
+fn many(arguments: &Arguments, scope: Scope) -> bool {
+    let campaign_ = Campaign {
+        first: arguments.first_seed,
+        seeds: if arguments.minutes.is_some() {
+            u64::MAX - arguments.first_seed
+        } else {
+            arguments.seeds
+        },
+        within: arguments
+            .minutes
+            .map(|minutes| Duration::from_secs_f64(minutes.max(0.0) * 60.0)),
+        jobs: jobs(arguments),
+        scope,
+    };
+    let told = Mutex::new(Instant::now());
+    let summary = campaign(&campaign_, &|summary| {
+        let mut told = told.lock().expect("progress does not panic");
+        if told.elapsed() > Duration::from_secs(5) {
+            *told = Instant::now();
+            eprintln!(
+                "{} seeds, {} failures, {:.0} s",
+                summary.seeds,
+                summary.failures.len(),
+                summary.took.as_secs_f64()
+            );
         }
-        println!(
-            "{seed} {:016x} ops {} ok {} s {} ev {} conv {:.1}",
-            report.hash,
-            report.operations,
-            report.succeeded,
-            report.nanos / 1_000_000_000,
-            report.counts.events,
-            report.converged_in as f64 / 1e9
-        );
-        for v in report.violations.iter().take(3) {
-            println!("   {}: {}", v.promise, v.detail);
+    });
+    for failure in &summary.failures {
+        failure.lines().iter().for_each(|line| println!("{line}"));
+        println!("again: cargo xtask sim --seed {} --trace", failure.seed);
+    }
+    print(&summary, campaign_.jobs);
+    summary.failures.is_empty()
+}
+
+fn print(summary: &Summary, jobs: usize) {
+    println!(
+        "{} seeds from {:.1} simulated hours: {} requests, {} succeeded, {} restarts of nodes, {} events",
+        summary.seeds,
+        summary.simulated.as_secs_f64() / 3600.0,
+        summary.operations,
+        summary.succeeded,
+        summary.restarts,
+        summary.events,
+    );
+    let faults: Vec<String> = summary
+        .faults
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    println!(
+        "faults: {}",
+        if faults.is_empty() {
+            "none".to_owned()
+        } else {
+            faults.join(", ")
+        }
+    );
+    println!(
+        "hints were gone {:.1} s after the last fault at the latest",
+        summary.slowest_convergence.as_secs_f64()
+    );
+    println!(
+        "{:.0} s: {:.1} seeds a second, {:.0} simulated seconds a second and thread",
+        summary.took.as_secs_f64(),
+        summary.seeds as f64 / summary.took.as_secs_f64().max(1e-9),
+        summary.speed() / jobs as f64,
+    );
+    println!("violations: {}", summary.failures.len());
+}
+
+/// The same seed gives the same trace.
+fn twice(arguments: &Arguments, scope: &Scope) -> bool {
+    let mut is_same = true;
+    for seed in arguments.first_seed..arguments.first_seed + arguments.seeds {
+        let plan = Plan::draw(seed, scope);
+        let hashes = [(); 2].map(|()| run_safely(&plan, Readable::No).hash);
+        if hashes[0] != hashes[1] {
+            println!("seed {seed}: {:016x}, and then {:016x}", hashes[0], hashes[1]);
+            is_same = false;
         }
     }
+    println!(
+        "{} seeds, each twice: {}",
+        arguments.seeds,
+        if is_same { "equal traces" } else { "traces differ" }
+    );
+    is_same
+}
+
+#[cfg(feature = "mutants")]
+fn hunt(arguments: &Arguments) -> bool {
+    use annulus_sim::hunt::{SEEDS, hunt};
+    let hunted = hunt(
+        &annulus_sim::hunt::ALL,
+        arguments.first_seed,
+        jobs(arguments),
+        &|hunted| match &hunted.found {
+            Some((seed, violation)) => println!(
+                "{:?}: found by seed {seed}, the {}. that was run, in {:.1} s: {}: {}",
+                hunted.mutant,
+                hunted.seeds,
+                hunted.took.as_secs_f64(),
+                violation.promise,
+                violation.detail
+            ),
+            None => println!(
+                "{:?}: NOT FOUND in {SEEDS} seeds, {:.1} s",
+                hunted.mutant,
+                hunted.took.as_secs_f64()
+            ),
+        },
+    );
+    let missed = hunted.iter().filter(|hunted| hunted.found.is_none()).count();
+    println!("{} planted bugs, {missed} not found", hunted.len());
+    missed == 0
+}
+
+#[cfg(not(feature = "mutants"))]
+fn hunt(_arguments: &Arguments) -> bool {
+    eprintln!("error: bugs can be planted only in a build with the feature `mutants`: cargo xtask sim --mutants");
+    std::process::exit(2);
 }

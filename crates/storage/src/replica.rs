@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use annulus_causality::{Actor, CausalContext, DecodeError, Dot, Object, Reader, put_varint};
+use annulus_mutants::{Mutant, planted};
 use annulus_ring::{Address, Bucket, NodeId, PartitionId, Partitions};
 use bytes::Bytes;
 
@@ -237,7 +238,10 @@ impl<E: Engine> Replica<E> {
         self.check()?;
         let key = object_key(address);
         let object = self.stored(&key)?;
-        let filled = object.filled(self.clock(address.partition));
+        let filled = match planted(Mutant::NotFilled) {
+            true => object.filled(&CausalContext::new()),
+            false => object.filled(self.clock(address.partition)),
+        };
         self.recent.replace(Some((key, object)));
         Ok(filled)
     }
@@ -263,6 +267,9 @@ impl<E: Engine> Replica<E> {
         self.check()?;
         let mut dots = dots.clone();
         dots.extend(delta.dots());
+        if planted(Mutant::ClockBeforeObjects) {
+            dots.union(delta.context());
+        }
         check_plausible(&dots)?;
         let new = dots.difference(self.clock(address.partition));
         let key = object_key(address);
@@ -283,7 +290,7 @@ impl<E: Engine> Replica<E> {
         let was_record = !before.is_absent();
         let before = before.strip(clock);
         let changed = !before.dots().eq(after.dots()) || before.context() != after.context();
-        if after.is_absent() {
+        if after.is_absent() || (planted(Mutant::DeleteDroppedEarly) && after.versions().is_empty()) {
             if was_record {
                 self.staged.delete(Space::Object, key.clone());
             }

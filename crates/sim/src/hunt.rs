@@ -1,0 +1,68 @@
+//! Each planted bug has to be found: by some seed, through some oracle.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use annulus_mutants::{Mutant, plant};
+
+use crate::campaign::run_safely;
+use crate::oracles::Violation;
+use crate::plan::{Plan, Scope};
+use crate::run::Readable;
+
+/// Every bug that can be planted.
+pub const ALL: [Mutant; Mutant::ALL.len()] = Mutant::ALL;
+
+/// Within so many seeds a planted bug is to be found.
+pub const SEEDS: u64 = 200;
+
+/// How a planted bug was found, or not.
+#[derive(Debug)]
+pub struct Hunted {
+    /// Which.
+    pub mutant: Mutant,
+    /// The seed that found it, and what it broke; nothing where none did.
+    pub found: Option<(u64, Violation)>,
+    /// Seeds that were run.
+    pub seeds: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Plants each of these bugs in turn, and runs seeds from `first` until one finds it; `told` is called with each.
+pub fn hunt(mutants: &[Mutant], first: u64, jobs: usize, told: &(dyn Fn(&Hunted) + Sync)) -> Vec<Hunted> {
+    let next = AtomicUsize::new(0);
+    let all = Mutex::new(Vec::new());
+    std::thread::scope(|threads| {
+        for _ in 0..jobs {
+            threads.spawn(|| {
+                while let Some(&mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    plant(Some(mutant));
+                    let hunted = hunt_one(mutant, first);
+                    plant(None);
+                    told(&hunted);
+                    all.lock()
+                        .expect("a thread that panics is a bug of the hunt")
+                        .push(hunted);
+                }
+            });
+        }
+    });
+    all.into_inner().expect("a thread that panics is a bug of the hunt")
+}
+
+fn hunt_one(mutant: Mutant, first: u64) -> Hunted {
+    let begun = Instant::now();
+    let scope = Scope::default();
+    let found = (first..first + SEEDS).find_map(|seed| {
+        let report = run_safely(&Plan::draw(seed, &scope), Readable::No);
+        report.violations.into_iter().next().map(|violation| (seed, violation))
+    });
+    Hunted {
+        mutant,
+        seeds: found.as_ref().map_or(SEEDS, |(seed, _)| seed - first + 1),
+        found,
+        took: begun.elapsed(),
+    }
+}
