@@ -19,15 +19,16 @@ pub(crate) struct Program {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Run nodes, clients and faults, and check what the clients saw
-    #[command(after_help = RUN_HELP)]
+    #[command(after_help = RUN_HELP, args_override_self = true)]
     Run(Box<Run>),
     /// List the kinds of faults, and whether each can run here
     List,
 }
 
-const RUN_HELP: &str = "A seed gives the same faults at the same times again, and the same requests of each client; how they meet is up to \
-    the machine, so a violation may take several runs to show again. The history has all of it: annulus-check reads it.\n\n\
-    Exit status: 0 where every promise was kept, 1 where one was broken, 2 where the run could not be, 130 where it was stopped.";
+const RUN_HELP: &str = "A seed gives the same faults at the same times again, not the same interleaving: how requests meet them is \
+    up to the machine, so a violation may take several runs to show again. The history has all of it: annulus-check reads \
+    it.\n\nExit status: 0 where every promise was kept, 1 where one was broken, 2 where the run could not be, 130 where it \
+    was stopped.";
 
 #[derive(Args)]
 pub(crate) struct Run {

@@ -1,4 +1,4 @@
-//! Who connects to a proxy is told by the system's tables, not by what the connection says: it is the process that holds the socket.
+//! Who connects to a proxy is told by the system's tables: it is the process that holds the socket.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! `annulus-faults`: real nodes of the store meet faults under load, and what their clients saw is held against what was promised.
+//! `annulus-faults`: real nodes meet faults under load, and what their clients saw is held against what was promised.
 
 mod arguments;
 mod cluster;

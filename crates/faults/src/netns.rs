@@ -1,7 +1,7 @@
-//! A network namespace a node, joined by a bridge, inside of a namespace of this command's own: all of it ends with the processes in it.
+//! A network namespace a node, joined by a bridge, inside of a namespace of our own: all of it ends with the processes.
 //!
-//! A cut drops packets where they arrive, without a word, acknowledgements among them: connections die of it as they do in a
-//! network, after time limits of the transport. It is a routing rule, as these are in every kernel that has namespaces.
+//! A cut drops packets where they arrive, without a word, acknowledgements among them: connections die of it as they do in
+//! a network, after time limits of the transport. It is a routing rule: unlike filters, kernels seldom lack these.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;

@@ -1,9 +1,9 @@
 //! Nodes reach each other through a proxy in this process, which knows of every byte whose it is, and can keep it.
 //!
-//! Each node advertises the proxy's address for it instead of its own. A path is a directed pair of nodes: what one sends to the
-//! other, over whichever connection. A cut path holds what is sent, as a network does that will deliver it late; connections that
-//! died meanwhile are a reset when the cut is healed. Acknowledgements of the transport are not cut: a node whose words do not get
-//! through hears so from the silence of the others only.
+//! Each node advertises the proxy's address for it instead of its own. A path is a directed pair of nodes: what one sends to
+//! the other, over whichever connection. A cut path holds what is sent, as a network does that will deliver it late;
+//! connections that died meanwhile are a reset when the cut is healed. Acknowledgements of the transport are not cut: a node
+//! whose words do not get through hears so from the silence of the others only.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! After the last fault everything has to come to rest: nodes serve, hints are delivered, every key is read from all its owners,
-//! and these then hold the same.
+//! After the last fault everything comes to rest: nodes serve, hints are delivered, every key is read from all its owners, and
+//! these then hold the same.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

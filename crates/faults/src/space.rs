@@ -1,5 +1,5 @@
-//! What has to be mounted or wired is mounted and wired in namespaces of this command's own: nobody else sees it, and nothing of it is
-//! left when the processes in them have ended, however they end.
+//! What is mounted or wired is so in namespaces of this command's own: nobody else sees it, and nothing of it is left when
+//! the processes in them have ended, however they end.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};

@@ -33,6 +33,7 @@ struct State {
     bytes: u64,
     capacity_bytes: Option<u64>,
     write_error: bool,
+    sync_error: bool,
     read_error: bool,
 }
 
@@ -65,7 +66,7 @@ impl Disk {
     /// A sync that began at `mark` ends.
     pub(crate) fn sync_to(&self, mark: Mark) -> Result<(), String> {
         let mut state = self.state();
-        if std::mem::take(&mut state.write_error) {
+        if std::mem::take(&mut state.write_error) || state.sync_error {
             return Err("EIO in fdatasync".to_owned());
         }
         let since = (state.applied - mark.0) as usize;
@@ -98,6 +99,11 @@ impl Disk {
         self.state().write_error = true;
     }
 
+    /// Syncs fail, or succeed again.
+    pub(crate) fn set_sync_error(&self, fails: bool) {
+        self.state().sync_error = fails;
+    }
+
     /// Reads fail, or succeed again.
     pub(crate) fn set_read_error(&self, fails: bool) {
         self.state().read_error = fails;
@@ -107,6 +113,7 @@ impl Disk {
     pub(crate) fn mend(&self) {
         let mut state = self.state();
         state.write_error = false;
+        state.sync_error = false;
         state.read_error = false;
     }
 
@@ -128,6 +135,17 @@ impl Disk {
             owner: self.owner,
             shared: Arc::new(Mutex::new(state)),
         }
+    }
+
+    /// What would be on it if the power went now.
+    pub(crate) fn after_power_loss(&self) -> Disk {
+        let state = self.state().clone();
+        let disk = Disk {
+            owner: self.owner,
+            shared: Arc::new(Mutex::new(state)),
+        };
+        disk.lose_power(0);
+        disk
     }
 
     /// Becomes what `other` is.

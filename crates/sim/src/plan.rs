@@ -7,9 +7,9 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use crate::faults::{self, Weakens};
+use crate::faults::{self, Bursts, Weakens};
 use crate::queue::{MICROSECOND, MILLISECOND, Nanos, SECOND};
-use crate::workloads;
+use crate::workloads::{self, Style};
 
 /// Everything that a run follows from.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct Plan {
     pub(crate) sync: (Nanos, Nanos),
     /// How fast each node's clock runs.
     pub(crate) drift_ppm: Vec<i64>,
+    /// How clients mix levels.
+    pub(crate) style: Style,
     /// How long faults and calls go on.
     pub(crate) length: Nanos,
     /// What clients do, by time.
@@ -109,7 +111,8 @@ impl Plan {
             lost_per_million: *[0, 0, 0, 100, 2000, 20_000].choose(&mut rng).unwrap_or(&0),
             twice_per_million: *[0, 0, 0, 0, 2000].choose(&mut rng).unwrap_or(&0),
         };
-        let sync_least = rng.random_range(50..2000) * MICROSECOND;
+        let slow_disk = *[1, 1, 1, 20, 100].choose(&mut rng).unwrap_or(&1);
+        let sync_least = rng.random_range(50..2000) * MICROSECOND * slow_disk;
         let sync = (sync_least, sync_least + rng.random_range(0..4) * MILLISECOND * slow);
         let drifts = rng.random_bool(0.3);
         let drift_ppm = (0..nodes)
@@ -122,12 +125,17 @@ impl Plan {
             partitions: 1 << rng.random_range(3..8),
             replicas: (*[3, 3, 3, 3, 2, 4, 5].choose(&mut rng).unwrap_or(&3)).min(nodes as u8),
             max_tasks: *[20_000, 20_000, 20_000, 64, 8].choose(&mut rng).unwrap_or(&20_000),
-            hint_bytes: *[256 << 20, 256 << 20, 64 << 10]
+            hint_bytes: *[256 << 20, 256 << 20, 64 << 10, 1500]
                 .choose(&mut rng)
                 .unwrap_or(&(256 << 20)),
             network,
             sync,
             drift_ppm,
+            style: if rng.random_bool(0.25) {
+                Style::WriteOneReadAll
+            } else {
+                Style::Mixed
+            },
             length: rng.random_range(10..60) * SECOND,
             calls: Vec::new(),
             faults: Vec::new(),
@@ -191,9 +199,16 @@ impl Plan {
     }
 
     fn draw_faults(&mut self, rng: &mut StdRng, scope: &Scope) {
+        // Now and then only what spares processes, where hints alone must bring everything; or only what does not.
+        let only = *[None, None, Some(true), Some(false)].choose(rng).unwrap_or(&None);
         let allowed: Vec<usize> = (0..faults::ALL.len())
             .filter(|&fault| scope.allows_fault(fault))
+            .filter(|&fault| only.is_none_or(|spares| faults::ALL[fault].spares_processes() == spares))
             .collect();
+        if only == Some(true) {
+            self.hint_bytes = 256 << 20;
+            self.max_tasks = 20_000;
+        }
         let mut kinds: Vec<usize> = allowed.iter().copied().filter(|_| rng.random_bool(0.3)).collect();
         if kinds.is_empty() {
             kinds.extend(allowed.choose(rng));
@@ -209,14 +224,30 @@ impl Plan {
             disks_lost += u32::from(loses);
             // A second lost disk before the first is refilled may take the last copy.
             if !loses || disks_lost == 1 {
-                self.faults.push(PlannedFault {
-                    at,
-                    lasts: rng.random_range(1..=longest),
-                    fault,
-                    dice: rng.random(),
-                });
+                self.draw_burst(rng, at, longest, fault);
             }
             at += rng.random_range(0..=2 * pause);
+        }
+    }
+
+    /// A fault, or several of its kind.
+    fn draw_burst(&mut self, rng: &mut StdRng, at: Nanos, longest: Nanos, fault: usize) {
+        let (times, step) = match faults::ALL[fault].bursts() {
+            Bursts::Never => (1, 0),
+            Bursts::InARow => (rng.random_range(1..30), SECOND / 10),
+            Bursts::EndTogether => (rng.random_range(1..4), longest / 4),
+        };
+        for time in 0..times {
+            let lasts = match faults::ALL[fault].bursts() {
+                Bursts::EndTogether => longest - time * step,
+                _ => rng.random_range(1..=longest),
+            };
+            self.faults.push(PlannedFault {
+                at: at + time * step,
+                lasts,
+                fault,
+                dice: rng.random(),
+            });
         }
     }
 
@@ -224,6 +255,12 @@ impl Plan {
     pub(crate) fn weakens(&self) -> Weakens {
         let weakens = self.faults.iter().map(|fault| faults::ALL[fault.fault].weakens());
         weakens.max().unwrap_or(Weakens::Nothing)
+    }
+
+    /// Nobody dies, no disk fails and no bound of hints is small: then every write reaches its owners, by itself or as a hint.
+    pub(crate) fn hints_suffice(&self) -> bool {
+        let spares_processes = |fault: &PlannedFault| faults::ALL[fault.fault].spares_processes();
+        self.hint_bytes >= 1 << 20 && self.max_tasks > 1000 && self.faults.iter().all(spares_processes)
     }
 
     /// What it plans, in lines for people.

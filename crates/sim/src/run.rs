@@ -104,6 +104,7 @@ impl Run<'_> {
         self.declare()?;
         self.work();
         self.world.heal();
+        self.read_at_once();
         self.all_answer()?;
         self.stay_alive()?;
         self.converge()?;
@@ -160,6 +161,18 @@ impl Run<'_> {
         }
         self.world.begin_weather();
         self.advance(end + MILLISECOND - self.world.now);
+    }
+
+    /// Before hints have come, owners differ most: all of them are read.
+    fn read_at_once(&mut self) {
+        self.advance(700 * MILLISECOND);
+        let keys: Vec<_> = self.clients.keys.iter().cloned().collect();
+        for (bucket, key) in keys {
+            for node in 0..self.world.count() {
+                let call = get_from(&key, Level::All);
+                self.send(bucket, HARNESS, node, call);
+            }
+        }
     }
 
     /// Whoever asked has been answered by the time its deadline has passed.
@@ -290,21 +303,18 @@ impl Run<'_> {
     fn read_finals(&mut self) -> Stage {
         let keys: Vec<_> = self.clients.keys.iter().cloned().collect();
         let owned = self.owned_keys();
+        if self.plan.hints_suffice()
+            && let Err(detail) = owners::compare(&self.world, &owned)
+        {
+            self.world.violated("hints bring everything", detail);
+        }
         let mut everything = Vec::new();
         for ((bucket, key), (_, owners)) in keys.iter().zip(&owned) {
             let Some(first) = self.world.index(owners[0]) else {
                 continue;
             };
-            let call = |level| Call {
-                key: key.clone(),
-                ask: Ask::Get,
-                options: Options {
-                    r: Some(level),
-                    ..Options::default()
-                },
-            };
             let strictness = self.plan.weakens();
-            let reply = self.call(bucket, HARNESS, first, call(Level::All));
+            let reply = self.call(bucket, HARNESS, first, get_from(key, Level::All));
             if !matches!(reply, Some(Ok(_))) && strictness != Weakens::OneRecord {
                 return Err(Violation {
                     promise: "progress",
@@ -417,6 +427,7 @@ impl Run<'_> {
             client: planned.client,
             sights: &self.clients.sights,
             bucket: workload.name(),
+            style: self.plan.style,
         };
         for call in workload.calls(&mut rng, &seen) {
             self.send(workload.name(), planned.client, node, call);
@@ -543,6 +554,18 @@ fn forget_single_copies(operation: &mut Operation) {
     let single = matches!(operation.outcome, Outcome::Written { answered, .. } if answered <= 1);
     if let (true, Action::Put { durable, .. } | Action::Delete { durable, .. }) = (single, &mut operation.action) {
         *durable = false;
+    }
+}
+
+/// A GET of so many owners, as part of the history.
+fn get_from(key: &str, level: Level) -> Call {
+    Call {
+        key: key.to_owned(),
+        ask: Ask::Get,
+        options: Options {
+            r: Some(level),
+            ..Options::default()
+        },
     }
 }
 

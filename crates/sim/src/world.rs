@@ -188,6 +188,7 @@ impl World {
             } => {
                 if self.link(from, to).delivers(generation, at) {
                     self.trace.delivered(at, (from, to), &message);
+                    self.watch.durable.arrived((from, to), &message, self.partitions);
                     let from = self.processes[from].id;
                     self.input(
                         to,
@@ -487,6 +488,10 @@ impl World {
     fn send(&mut self, from: usize, to: usize, message: Message) {
         self.counts.messages += 1;
         self.watch.message(&message);
+        let disk = &self.processes[from].disk;
+        if let Err(detail) = self.watch.durable.sent((from, to), &message, disk, self.partitions) {
+            self.violated("durable before said", format!("n{}: {detail}", from + 1));
+        }
         let loss = self.network.lost_per_million;
         let is_lost = !self.is_calm && loss > 0 && self.rng.random_ratio(loss, 1_000_000);
         let link = self.link_mut(from, to);

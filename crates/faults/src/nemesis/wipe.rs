@@ -1,4 +1,4 @@
-//! A node loses its directory, comes back empty, and is refilled by reads of every key before another one may lose its own.
+//! A node loses its directory, comes back empty, and is refilled by reads before another one may lose its own.
 
 use std::fs;
 use std::sync::atomic::Ordering;

@@ -15,14 +15,21 @@ impl Fault for Blackout {
     }
 
     fn begin(&self, world: &mut World, mut dice: Dice) {
-        for node in dice.halves(world).0 {
+        for node in hit(world, &mut dice) {
             put_down(world, node, Death::PowerLoss { kept: 0 });
         }
     }
 
     fn end(&self, world: &mut World, mut dice: Dice) {
-        for node in dice.halves(world).0 {
+        for node in hit(world, &mut dice) {
             put_up(world, node);
         }
+    }
+}
+
+fn hit(world: &World, dice: &mut Dice) -> Vec<usize> {
+    match dice.chance(50) {
+        true => (0..world.count()).collect(),
+        false => dice.halves(world).0,
     }
 }

@@ -14,6 +14,10 @@ impl Fault for Bridge {
         "two groups of nodes reach each other only through one node"
     }
 
+    fn spares_processes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, world: &mut World, mut dice: Dice) {
         for (from, to) in pairs(world, &mut dice) {
             block(world, from, to);

@@ -14,6 +14,10 @@ impl Fault for ClockJump {
         "the wall clock of one node jumps, and is set right later"
     }
 
+    fn spares_processes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, world: &mut World, mut dice: Dice) {
         let node = dice.node(world);
         world.processes[node].clock.ahead_millis += jump(&mut dice);

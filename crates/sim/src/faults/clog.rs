@@ -14,6 +14,10 @@ impl Fault for Clog {
         "links are clogged: messages are held back, and released link by link in random order"
     }
 
+    fn spares_processes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, world: &mut World, mut dice: Dice) {
         let share = 10 + dice.below(90) as u32;
         for (from, to) in dice.shuffled_pairs(world) {

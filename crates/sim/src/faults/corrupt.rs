@@ -14,6 +14,10 @@ impl Fault for Corrupt {
         "the next message of some links arrives with a byte changed"
     }
 
+    fn spares_processes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, world: &mut World, mut dice: Dice) {
         for _ in 0..1 + dice.below(4) {
             let (from, to) = dice.pair(world);

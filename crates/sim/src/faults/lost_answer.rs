@@ -23,6 +23,10 @@ impl Fault for LostAnswer {
         "the next answer to a forward, a write or a read is lost on some links"
     }
 
+    fn spares_processes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, world: &mut World, mut dice: Dice) {
         for _ in 0..1 + dice.below(6) {
             let (from, to) = dice.pair(world);

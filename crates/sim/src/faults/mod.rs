@@ -10,6 +10,7 @@ mod corrupt;
 mod crash;
 mod crash_in_recovery;
 mod disk_full;
+mod isolate;
 mod lost_answer;
 mod lost_record;
 mod one_way;
@@ -44,6 +45,17 @@ pub enum Weakens {
     Everything,
 }
 
+/// How a fault comes several times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bursts {
+    /// It does not.
+    Never,
+    /// One soon after the other.
+    InARow,
+    /// One after the other, and all end at one time.
+    EndTogether,
+}
+
 /// A kind of fault.
 pub(crate) trait Fault: Sync {
     /// Its name, as given to `--faults`.
@@ -54,6 +66,14 @@ pub(crate) trait Fault: Sync {
     fn weakens(&self) -> Weakens {
         Weakens::Nothing
     }
+    /// Whether no process ends by it, and no disk refuses or forgets anything.
+    fn spares_processes(&self) -> bool {
+        false
+    }
+    /// Whether it comes several times in a row.
+    fn bursts(&self) -> Bursts {
+        Bursts::Never
+    }
     /// It begins. The same dice are thrown at its end, so what they hit is the same.
     fn begin(&self, world: &mut World, dice: Dice);
     /// It ends.
@@ -61,7 +81,7 @@ pub(crate) trait Fault: Sync {
 }
 
 /// All of them.
-pub(crate) const ALL: [&dyn Fault; 24] = [
+pub(crate) const ALL: [&dyn Fault; 25] = [
     &bit_rot::BitRot,
     &blackout::Blackout,
     &bridge::Bridge,
@@ -72,6 +92,7 @@ pub(crate) const ALL: [&dyn Fault; 24] = [
     &crash::Crash,
     &crash_in_recovery::CrashInRecovery,
     &disk_full::DiskFull,
+    &isolate::Isolate,
     &lost_answer::LostAnswer,
     &lost_record::LostRecord,
     &one_way::OneWay,

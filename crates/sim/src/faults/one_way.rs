@@ -14,6 +14,10 @@ impl Fault for OneWay {
         "what one node sends does not reach one other, or any other"
     }
 
+    fn spares_processes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, world: &mut World, mut dice: Dice) {
         for (from, to) in pairs(world, &mut dice) {
             block(world, from, to);

@@ -14,6 +14,10 @@ impl Fault for Partition {
         "two groups of nodes do not reach each other"
     }
 
+    fn spares_processes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, world: &mut World, mut dice: Dice) {
         let (one, other) = dice.halves(world);
         for (from, to) in between(&one, &other) {

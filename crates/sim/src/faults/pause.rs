@@ -14,6 +14,10 @@ impl Fault for Pause {
         "one process is frozen (SIGSTOP), and goes on later"
     }
 
+    fn spares_processes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, world: &mut World, mut dice: Dice) {
         let node = dice.node(world);
         world.pause(node);

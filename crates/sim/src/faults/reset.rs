@@ -1,6 +1,6 @@
 //! Connections are reset in the middle of what they carry.
 
-use super::{Dice, Fault};
+use super::{Bursts, Dice, Fault};
 use crate::world::World;
 
 pub(super) struct Reset;
@@ -12,6 +12,14 @@ impl Fault for Reset {
 
     fn about(&self) -> &'static str {
         "connections are reset, some messages half sent"
+    }
+
+    fn spares_processes(&self) -> bool {
+        true
+    }
+
+    fn bursts(&self) -> Bursts {
+        Bursts::InARow
     }
 
     fn begin(&self, world: &mut World, mut dice: Dice) {

@@ -15,6 +15,10 @@ impl Fault for SlowDisk {
         "syncs of one disk take up to seconds longer"
     }
 
+    fn spares_processes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, world: &mut World, mut dice: Dice) {
         let node = dice.node(world);
         world.processes[node].extra_sync += extra(&mut dice);

@@ -15,6 +15,10 @@ impl Fault for SlowLink {
         "links of one node take up to seconds longer"
     }
 
+    fn spares_processes(&self) -> bool {
+        true
+    }
+
     fn begin(&self, world: &mut World, mut dice: Dice) {
         change(world, &mut dice, |delay, extra| delay + extra);
     }

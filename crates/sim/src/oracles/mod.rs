@@ -2,6 +2,7 @@
 
 pub(crate) mod bounds;
 pub(crate) mod dots;
+pub(crate) mod durable;
 pub(crate) mod epochs;
 pub(crate) mod owners;
 
@@ -21,6 +22,7 @@ pub struct Violation {
 /// What is watched while a world runs.
 pub(crate) struct Watch {
     pub(crate) violations: Vec<Violation>,
+    pub(crate) durable: durable::Durable,
     dots: dots::Dots,
     epochs: epochs::Epochs,
     steps: u64,
@@ -33,6 +35,7 @@ impl Watch {
     pub(crate) fn new(partitions: Partitions) -> Watch {
         Watch {
             violations: Vec::new(),
+            durable: durable::Durable::default(),
             dots: dots::Dots::new(partitions),
             epochs: epochs::Epochs::default(),
             steps: 0,

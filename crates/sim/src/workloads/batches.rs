@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Ask, Call, Seen, Workload, options};
+use super::{Ask, Call, Seen, Workload};
 
 pub(super) struct Batches;
 
@@ -13,7 +13,7 @@ impl Workload for Batches {
     }
 
     fn calls(&self, rng: &mut StdRng, seen: &Seen<'_>) -> Vec<Call> {
-        let options = options(rng);
+        let options = seen.options(rng);
         let call = |rng: &mut StdRng, number: u32| {
             let key = format!("k{number}");
             let ask = match rng.random_bool(0.2) {

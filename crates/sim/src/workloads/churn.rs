@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Ask, Call, Condition, Seen, With, Workload, key, options};
+use super::{Ask, Call, Condition, Seen, With, Workload, key};
 
 pub(super) struct Churn;
 
@@ -14,7 +14,7 @@ impl Workload for Churn {
 
     fn calls(&self, rng: &mut StdRng, seen: &Seen<'_>) -> Vec<Call> {
         let key = key(rng, 4);
-        let options = options(rng);
+        let options = seen.options(rng);
         let ask = match rng.random_range(0..100) {
             0..30 => Ask::Get,
             30..60 => Ask::Delete {

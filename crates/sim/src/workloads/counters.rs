@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Ask, Call, Condition, Seen, With, Workload, key, options};
+use super::{Ask, Call, Condition, Seen, With, Workload, key};
 
 pub(super) struct Counters;
 
@@ -14,7 +14,7 @@ impl Workload for Counters {
 
     fn calls(&self, rng: &mut StdRng, seen: &Seen<'_>) -> Vec<Call> {
         let key = key(rng, 3);
-        let options = options(rng);
+        let options = seen.options(rng);
         let sight = seen.mine(&key).filter(|_| rng.random_bool(0.6));
         let ask = match sight.and_then(|sight| Some((sight.etag?, sight))) {
             Some((_, sight)) if sight.values.is_empty() => Ask::Put {

@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Ask, Call, Seen, Workload, options};
+use super::{Ask, Call, Seen, Workload};
 
 pub(super) struct Hot;
 
@@ -23,7 +23,7 @@ impl Workload for Hot {
                     with: seen.any(rng, &key),
                 },
             };
-            let options = options(rng);
+            let options = seen.options(rng);
             Call { key, ask, options }
         };
         (0..burst).map(|_| call(rng)).collect()

@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Ask, Call, Seen, Workload, key, options};
+use super::{Ask, Call, Seen, Workload, key};
 
 pub(super) struct Large;
 
@@ -14,7 +14,7 @@ impl Workload for Large {
 
     fn calls(&self, rng: &mut StdRng, seen: &Seen<'_>) -> Vec<Call> {
         let key = key(rng, 4);
-        let options = options(rng);
+        let options = seen.options(rng);
         let ask = match rng.random_bool(0.4) {
             true => Ask::Get,
             false => Ask::Put {

@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Ask, Call, Seen, Workload, key, options};
+use super::{Ask, Call, Seen, Workload, key};
 
 pub(super) struct Listings;
 
@@ -14,7 +14,7 @@ impl Workload for Listings {
 
     fn calls(&self, rng: &mut StdRng, seen: &Seen<'_>) -> Vec<Call> {
         let key = key(rng, 12);
-        let options = options(rng);
+        let options = seen.options(rng);
         let ask = match rng.random_range(0..100) {
             0..20 => Ask::List {
                 limit: rng.random_range(1..6),

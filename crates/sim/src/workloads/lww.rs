@@ -4,7 +4,7 @@ use annulus_coordinator::BucketSpec;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Ask, Call, Seen, Workload, key, last_write_wins, options};
+use super::{Ask, Call, Seen, Workload, key, last_write_wins};
 
 pub(super) struct Lww;
 
@@ -19,7 +19,7 @@ impl Workload for Lww {
 
     fn calls(&self, rng: &mut StdRng, seen: &Seen<'_>) -> Vec<Call> {
         let key = key(rng, 4);
-        let options = options(rng);
+        let options = seen.options(rng);
         let ask = match rng.random_range(0..100) {
             0..45 => Ask::Get,
             45..90 => Ask::Put {

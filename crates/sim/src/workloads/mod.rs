@@ -109,12 +109,46 @@ pub(crate) struct Seen<'a> {
     /// By bucket, key and client, the latest last.
     pub(crate) sights: &'a BTreeMap<(&'static str, String), Vec<(u32, Sight)>>,
     pub(crate) bucket: &'static str,
+    pub(crate) style: Style,
+}
+
+/// Which levels clients of one run prefer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// All of them.
+    Mixed,
+    /// Writes that one replica has are read from all.
+    WriteOneReadAll,
 }
 
 /// So many sights of a key are kept.
 pub(crate) const SIGHTS_KEPT: usize = 8;
 
 impl Seen<'_> {
+    /// Options as clients mix them.
+    pub(crate) fn options(&self, rng: &mut StdRng) -> Options {
+        let one_of = |rng: &mut StdRng, levels: &[Option<Level>]| levels.choose(rng).copied().flatten();
+        let (one, quorum, all) = (Some(Level::One), Some(Level::Quorum), Some(Level::All));
+        let (r, w) = match self.style {
+            Style::Mixed => (
+                one_of(rng, &[None, None, None, one, quorum, all]),
+                one_of(rng, &[None, None, None, one, quorum, all]),
+            ),
+            Style::WriteOneReadAll => (one_of(rng, &[None, all, all, all]), one_of(rng, &[None, one, one, one])),
+        };
+        Options {
+            r,
+            w,
+            mode: *[None, None, Some(Mode::Strict), Some(Mode::Sloppy)]
+                .choose(rng)
+                .unwrap_or(&None),
+            durability: rng.random_bool(0.05).then_some(Durability::Memory),
+            timeout: rng
+                .random_bool(0.7)
+                .then(|| Duration::from_millis(rng.random_range(200..6000))),
+        }
+    }
+
     fn of(&self, key: &str) -> &[(u32, Sight)] {
         self.sights
             .get(&(self.bucket, key.to_owned()))
@@ -156,33 +190,6 @@ impl Seen<'_> {
 /// A key out of a few.
 fn key(rng: &mut StdRng, count: u32) -> String {
     format!("k{}", rng.random_range(0..count))
-}
-
-/// Options as clients mix them.
-fn options(rng: &mut StdRng) -> Options {
-    let level = |rng: &mut StdRng| {
-        *[
-            None,
-            None,
-            None,
-            Some(Level::One),
-            Some(Level::All),
-            Some(Level::Quorum),
-        ]
-        .choose(rng)
-        .unwrap_or(&None)
-    };
-    Options {
-        r: level(rng),
-        w: level(rng),
-        mode: *[None, None, Some(Mode::Strict), Some(Mode::Sloppy)]
-            .choose(rng)
-            .unwrap_or(&None),
-        durability: rng.random_bool(0.05).then_some(Durability::Memory),
-        timeout: rng
-            .random_bool(0.7)
-            .then(|| Duration::from_millis(rng.random_range(200..6000))),
-    }
 }
 
 /// A bucket under last-write-wins.

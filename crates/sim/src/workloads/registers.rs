@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Ask, Call, Seen, Workload, key, options};
+use super::{Ask, Call, Seen, Workload, key};
 
 pub(super) struct Registers;
 
@@ -28,7 +28,7 @@ impl Workload for Registers {
                 None => Ask::Get,
             },
         };
-        let options = options(rng);
+        let options = seen.options(rng);
         vec![Call { key, ask, options }]
     }
 }

@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Ask, Call, Seen, With, Workload, key, options};
+use super::{Ask, Call, Seen, With, Workload, key};
 
 pub(super) struct Sets;
 
@@ -14,7 +14,7 @@ impl Workload for Sets {
 
     fn calls(&self, rng: &mut StdRng, seen: &Seen<'_>) -> Vec<Call> {
         let key = key(rng, 3);
-        let options = options(rng);
+        let options = seen.options(rng);
         let ask = match seen.mine(&key).filter(|_| rng.random_bool(0.6)) {
             Some(sight) => Ask::Put {
                 bytes: 0,

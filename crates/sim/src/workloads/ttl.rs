@@ -6,7 +6,7 @@ use annulus_coordinator::BucketSpec;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::{Ask, Call, Seen, Workload, key, options};
+use super::{Ask, Call, Seen, Workload, key};
 
 /// Long enough to be read, short enough to be outlived.
 pub(super) const LIFETIME: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ impl Workload for Ttl {
 
     fn calls(&self, rng: &mut StdRng, seen: &Seen<'_>) -> Vec<Call> {
         let key = key(rng, 4);
-        let options = options(rng);
+        let options = seen.options(rng);
         let ask = match rng.random_bool(0.5) {
             true => Ask::Get,
             false => Ask::Put {
