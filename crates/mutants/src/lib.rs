@@ -78,6 +78,13 @@ impl Mutant {
     ];
 }
 
+impl Mutant {
+    /// The one of this name, as `Debug` writes it.
+    pub fn named(name: &str) -> Option<Mutant> {
+        Mutant::ALL.into_iter().find(|mutant| format!("{mutant:?}") == name)
+    }
+}
+
 #[cfg(feature = "planted")]
 mod planting {
     use std::cell::Cell;
@@ -101,6 +108,10 @@ mod planting {
 
 #[cfg(feature = "planted")]
 pub use planting::{plant, planted};
+
+/// Plants nothing: in this build no bug can be planted.
+#[cfg(not(feature = "planted"))]
+pub const fn plant(_mutant: Option<Mutant>) {}
 
 /// Whether this bug is planted here: in this build none ever is.
 #[cfg(not(feature = "planted"))]

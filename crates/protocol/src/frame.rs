@@ -1,7 +1,8 @@
 //! A frame arrives whole and undamaged or not at all, and a length costs no memory before its bytes have come.
 //!
-//! Length of the payload (`u32`), checksum (`u32`), payload; both little-endian. The checksum is the low half of the
-//! payload's `xxh3_64`: TCP's own sum lets one damaged segment in some tens of millions pass, and a value must not
+//! Length of the payload, checksum of these four bytes, checksum of the payload (`u32` each, little-endian), payload. The length
+//! has a checksum of its own, as a reader that believed a damaged one would wait for bytes that never come, and take all that follows
+//! for them, while the sender sees a healthy connection. A checksum is the low half of `xxh3_64`: TCP's own sum lets one damaged segment in some tens of millions pass, and a value must not
 //! change on its way from disk to disk.
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -14,7 +15,7 @@ pub const MAX_FRAME_BYTES: u32 = 128 << 20;
 pub const MAX_HANDSHAKE_BYTES: u32 = 4 << 10;
 
 /// What a frame adds to its payload.
-pub const FRAME_HEADER_BYTES: usize = 8;
+pub const FRAME_HEADER_BYTES: usize = 12;
 
 /// Room that is made for reading: many small frames come in one system call, and are slices of one block.
 const BLOCK_BYTES: usize = 64 << 10;
@@ -33,12 +34,12 @@ pub enum FrameError {
         /// The longest that is allowed.
         limit: u32,
     },
-    /// The payload is not what was sent.
-    #[error("a frame's checksum is {expected:08x}, and its payload's {computed:08x}")]
+    /// The length or the payload is not what was sent.
+    #[error("a frame's checksum is {expected:08x}, and that of what came {computed:08x}")]
     Checksum {
         /// What the header says.
         expected: u32,
-        /// What the payload gives.
+        /// What came gives.
         computed: u32,
     },
 }
@@ -81,13 +82,28 @@ pub(crate) fn append_frame_within(
             return Err(FrameError::TooLarge { length, limit });
         }
     };
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-    out[start + 4..start + FRAME_HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    let length = length.to_le_bytes();
+    let header = [length, self::checksum(&length).to_le_bytes(), checksum.to_le_bytes()];
+    out[start..start + FRAME_HEADER_BYTES].copy_from_slice(header.as_flattened());
     Ok(())
 }
 
-fn checksum(payload: &[u8]) -> u32 {
-    xxh3_64(payload) as u32
+fn checksum(bytes: &[u8]) -> u32 {
+    xxh3_64(bytes) as u32
+}
+
+fn check(bytes: &[u8], expected: u32) -> Result<(), FrameError> {
+    match checksum(bytes) {
+        computed if computed == expected => Ok(()),
+        computed => Err(FrameError::Checksum { expected, computed }),
+    }
+}
+
+/// What stands before a payload.
+struct Header {
+    length: u32,
+    length_checksum: u32,
+    payload_checksum: u32,
 }
 
 /// Takes bytes as they come, and gives payloads.
@@ -137,9 +153,15 @@ impl FrameReader {
     }
 
     fn parse(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let Some((length, expected)) = self.header() else {
+        let Some(Header {
+            length,
+            length_checksum,
+            payload_checksum,
+        }) = self.header()
+        else {
             return Ok(None);
         };
+        check(&length.to_le_bytes(), length_checksum)?;
         if length > self.limit {
             return Err(FrameError::TooLarge {
                 length: u64::from(length),
@@ -152,24 +174,25 @@ impl FrameReader {
         }
         self.buffer.advance(FRAME_HEADER_BYTES);
         let payload = self.buffer.split_to(length).freeze();
-        match checksum(&payload) {
-            computed if computed == expected => Ok(Some(payload)),
-            computed => Err(FrameError::Checksum { expected, computed }),
-        }
+        check(&payload, payload_checksum)?;
+        Ok(Some(payload))
     }
 
-    /// Length and checksum of the frame that has begun, once they are there.
-    fn header(&self) -> Option<(u32, u32)> {
-        let (length, rest) = self.buffer.split_first_chunk()?;
-        let (checksum, _) = rest.split_first_chunk()?;
-        Some((u32::from_le_bytes(*length), u32::from_le_bytes(*checksum)))
+    /// The header of the frame that has begun, once it is there.
+    fn header(&self) -> Option<Header> {
+        let mut bytes = self.buffer.get(..FRAME_HEADER_BYTES)?;
+        Some(Header {
+            length: bytes.get_u32_le(),
+            length_checksum: bytes.get_u32_le(),
+            payload_checksum: bytes.get_u32_le(),
+        })
     }
 
     /// What has not come yet of the frame that has begun, in bytes.
     fn missing(&self) -> usize {
         let whole = self
             .header()
-            .map_or(0, |(length, _)| length as usize + FRAME_HEADER_BYTES);
+            .map_or(0, |header| header.length as usize + FRAME_HEADER_BYTES);
         whole.saturating_sub(self.buffer.len())
     }
 

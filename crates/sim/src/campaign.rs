@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use annulus_mutants::{Mutant, plant};
+
 use crate::oracles::Violation;
 use crate::plan::{Plan, Scope};
 use crate::queue::SECOND;
@@ -25,6 +27,8 @@ pub struct Campaign {
     pub jobs: usize,
     /// What plans draw from.
     pub scope: Scope,
+    /// A bug that is planted, where the build can.
+    pub mutant: Option<Mutant>,
 }
 
 /// What a campaign came to.
@@ -95,6 +99,7 @@ pub fn campaign(campaign: &Campaign, progress: &(dyn Fn(&Summary) + Sync)) -> Su
     std::thread::scope(|threads| {
         for _ in 0..campaign.jobs {
             threads.spawn(|| {
+                plant(campaign.mutant);
                 while !enough.load(Ordering::Relaxed) && campaign.within.is_none_or(|within| begun.elapsed() < within) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= campaign.first + campaign.seeds {

@@ -4,7 +4,6 @@ mod campaign;
 mod clients;
 mod disk;
 mod faults;
-#[cfg(feature = "mutants")]
 pub mod hunt;
 mod link;
 mod oracles;

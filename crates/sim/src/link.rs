@@ -58,8 +58,9 @@ pub(crate) fn read_damaged(message: &Message, dice: u64) -> Result<(), String> {
     let mut reader = FrameReader::new(MAX_FRAME_BYTES);
     reader.space().extend_from_slice(&bytes);
     match reader.next_frame() {
-        // An error closes the connection; nothing yet means that a longer frame is waited for, and the link times out.
-        Err(_) | Ok(None) => Ok(()),
+        // The connection is closed.
+        Err(_) => Ok(()),
+        Ok(None) => Err(format!("a {} with a byte changed at {place} is waited for", message.kind())),
         Ok(Some(payload)) => match Message::decode(payload) {
             Err(_) => Ok(()),
             Ok(_) => Err(format!("a {} with a byte changed at {place} was read", message.kind())),

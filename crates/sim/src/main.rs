@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use annulus_mutants::Mutant;
 use annulus_sim::{Campaign, Plan, Readable, Scope, Summary, campaign, explain, run_safely};
 use clap::Parser;
 
@@ -51,9 +52,12 @@ struct Arguments {
     /// Measure: five nodes at 50 requests a simulated second, no faults.
     #[arg(long)]
     measure: bool,
-    /// Plant each known bug, and fail unless each is found.
+    /// Plant each known bug in turn, and fail unless each is found.
     #[arg(long)]
     mutants: bool,
+    /// Plant this one, and run seeds as ever: it is to be found.
+    #[arg(long, conflicts_with = "mutants")]
+    mutant: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -78,6 +82,22 @@ fn main() -> ExitCode {
         eprintln!("error: {error}");
         return ExitCode::from(2);
     }
+    let mutant = match arguments.mutant.as_deref().map(|name| (name, Mutant::named(name))) {
+        Some((name, None)) => {
+            let known = Mutant::ALL.map(|mutant| format!("{mutant:?}")).join(", ");
+            eprintln!("error: there is no mutant `{name}`; there are {known}");
+            return ExitCode::from(2);
+        }
+        Some(_) | None if (arguments.mutants || arguments.mutant.is_some()) && !cfg!(feature = "mutants") => {
+            eprintln!(
+                "error: bugs can be planted only in a build with the feature `mutants`; cargo xtask sim makes it"
+            );
+            return ExitCode::from(2);
+        }
+        Some((_, mutant)) => mutant,
+        None => None,
+    };
+    annulus_mutants::plant(mutant);
     // A panic of a node is a broken promise, told with its seed.
     std::panic::set_hook(Box::new(|_| {}));
     let is_fine = match arguments.seed {
@@ -85,7 +105,7 @@ fn main() -> ExitCode {
         _ if arguments.mutants => hunt(&arguments),
         Some(seed) => one(seed, &arguments, &scope),
         None if arguments.twice => twice(&arguments, &scope),
-        None => many(&arguments, scope),
+        None => many(&arguments, scope, mutant),
     };
     ExitCode::from(u8::from(!is_fine))
 }
@@ -137,7 +157,7 @@ fn one(seed: u64, arguments: &Arguments, scope: &Scope) -> bool {
     false
 }
 
-fn many(arguments: &Arguments, scope: Scope) -> bool {
+fn many(arguments: &Arguments, scope: Scope, mutant: Option<Mutant>) -> bool {
     let campaign_ = Campaign {
         first: arguments.first_seed,
         seeds: if arguments.minutes.is_some() {
@@ -150,6 +170,7 @@ fn many(arguments: &Arguments, scope: Scope) -> bool {
             .map(|minutes| Duration::from_secs_f64(minutes.max(0.0) * 60.0)),
         jobs: jobs(arguments),
         scope,
+        mutant,
     };
     let told = Mutex::new(Instant::now());
     let summary = campaign(&campaign_, &|summary| {
@@ -227,18 +248,16 @@ fn twice(arguments: &Arguments, scope: &Scope) -> bool {
     is_same
 }
 
-#[cfg(feature = "mutants")]
 fn hunt(arguments: &Arguments) -> bool {
     use annulus_sim::hunt::{SEEDS, hunt};
     let hunted = hunt(
-        &annulus_sim::hunt::ALL,
+        &Mutant::ALL,
         arguments.first_seed,
         jobs(arguments),
         &|hunted| match &hunted.found {
             Some((seed, violation)) => println!(
-                "{:?}: found by seed {seed}, the {}. that was run, in {:.1} s: {}: {}",
+                "{:?}: found by seed {seed}, in {:.1} s: {}: {}",
                 hunted.mutant,
-                hunted.seeds,
                 hunted.took.as_secs_f64(),
                 violation.promise,
                 violation.detail
@@ -253,10 +272,4 @@ fn hunt(arguments: &Arguments) -> bool {
     let missed = hunted.iter().filter(|hunted| hunted.found.is_none()).count();
     println!("{} planted bugs, {missed} not found", hunted.len());
     missed == 0
-}
-
-#[cfg(not(feature = "mutants"))]
-fn hunt(_arguments: &Arguments) -> bool {
-    eprintln!("error: bugs can be planted only in a build with the feature `mutants`: cargo xtask sim --mutants");
-    std::process::exit(2);
 }

@@ -125,13 +125,13 @@ impl Plan {
             partitions: 1 << rng.random_range(3..8),
             replicas: (*[3, 3, 3, 3, 2, 4, 5].choose(&mut rng).unwrap_or(&3)).min(nodes as u8),
             max_tasks: *[20_000, 20_000, 20_000, 64, 8].choose(&mut rng).unwrap_or(&20_000),
-            hint_bytes: *[256 << 20, 256 << 20, 64 << 10, 1500]
+            hint_bytes: *[256 << 20, 256 << 20, 64 << 10, 300, 300]
                 .choose(&mut rng)
                 .unwrap_or(&(256 << 20)),
             network,
             sync,
             drift_ppm,
-            style: if rng.random_bool(0.25) {
+            style: if rng.random_bool(0.4) {
                 Style::WriteOneReadAll
             } else {
                 Style::Mixed

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::disk::{Disk, Mark};
 use crate::link::{self, Generation, Link};
-use crate::oracles::{Violation, Watch};
+use crate::oracles::{Violation, Watch, hints};
 use crate::plan::Plan;
 use crate::process::{Clock, Process};
 use crate::queue::{MICROSECOND, MILLISECOND, Nanos, Queue};
@@ -488,6 +488,11 @@ impl World {
     fn send(&mut self, from: usize, to: usize, message: Message) {
         self.counts.messages += 1;
         self.watch.message(&message);
+        if let Some(state) = &self.processes[from].node
+            && let Err(detail) = hints::sent(&message, || state.usage())
+        {
+            self.violated("hints are kept", format!("n{}: {detail}", from + 1));
+        }
         let disk = &self.processes[from].disk;
         if let Err(detail) = self.watch.durable.sent((from, to), &message, disk, self.partitions) {
             self.violated("durable before said", format!("n{}: {detail}", from + 1));

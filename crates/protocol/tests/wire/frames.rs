@@ -12,9 +12,14 @@ type Read = (Vec<Vec<u8>>, Option<FrameError>);
 /// Has all bytes at once and copies each payload.
 fn naive(mut bytes: &[u8]) -> Read {
     let mut payloads = Vec::new();
-    while bytes.len() >= 8 {
+    while bytes.len() >= 12 {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let (length, expected) = (word(0), word(4));
+        let (length, of_length, expected) = (word(0), word(4), word(8));
+        let computed = xxh3_64(&bytes[..4]) as u32;
+        if computed != of_length {
+            let expected = of_length;
+            return (payloads, Some(FrameError::Checksum { expected, computed }));
+        }
         if length > LIMIT {
             return (
                 payloads,
@@ -24,15 +29,15 @@ fn naive(mut bytes: &[u8]) -> Read {
                 }),
             );
         }
-        let end = 8 + length as usize;
+        let end = 12 + length as usize;
         if bytes.len() < end {
             break;
         }
-        let computed = xxh3_64(&bytes[8..end]) as u32;
+        let computed = xxh3_64(&bytes[12..end]) as u32;
         if computed != expected {
             return (payloads, Some(FrameError::Checksum { expected, computed }));
         }
-        payloads.push(bytes[8..end].to_vec());
+        payloads.push(bytes[12..end].to_vec());
         bytes = &bytes[end..];
     }
     (payloads, None)
@@ -90,7 +95,7 @@ proptest! {
     #[test]
     fn every_flipped_bit_is_noticed(payload in vec(any::<u8>(), 1..64), bit in any::<proptest::sample::Index>()) {
         let mut stream = framed(&[payload]);
-        let bit = FRAME_HEADER_BYTES * 8 + bit.index((stream.len() - FRAME_HEADER_BYTES) * 8);
+        let bit = bit.index(stream.len() * 8);
         stream[bit / 8] ^= 1 << (bit % 8);
         let (payloads, error) = in_pieces(&stream, &[stream.len()]);
         prop_assert!(payloads.is_empty());
@@ -99,10 +104,16 @@ proptest! {
     }
 }
 
+/// The checksum of a length.
+pub(crate) fn checked(length: u32) -> [u8; 4] {
+    let hash = xxhash_rust::xxh3::xxh3_64(&length.to_le_bytes()) as u32;
+    hash.to_le_bytes()
+}
+
 #[test]
 fn an_error_is_given_for_ever() {
     let mut reader = FrameReader::new(LIMIT);
-    reader.space().extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+    reader.space().extend_from_slice(&[1; FRAME_HEADER_BYTES]);
     let error = reader.next_frame().unwrap_err();
     reader.space().extend_from_slice(&framed(&[b"fine".to_vec()]));
     assert_eq!(reader.next_frame(), Err(error));
@@ -113,6 +124,7 @@ fn a_frame_too_large_is_refused_by_its_header_alone() {
     let mut reader = FrameReader::new(MAX_FRAME_BYTES);
     let length = MAX_FRAME_BYTES + 1;
     reader.space().extend_from_slice(&length.to_le_bytes());
+    reader.space().extend_from_slice(&checked(length));
     assert_eq!(reader.next_frame(), Ok(None));
     reader.space().extend_from_slice(&[0; 4]);
     let error = FrameError::TooLarge {
@@ -126,6 +138,7 @@ fn a_frame_too_large_is_refused_by_its_header_alone() {
 fn an_announced_length_takes_no_memory_before_its_bytes_come() {
     let mut reader = FrameReader::new(MAX_FRAME_BYTES);
     reader.space().extend_from_slice(&MAX_FRAME_BYTES.to_le_bytes());
+    reader.space().extend_from_slice(&checked(MAX_FRAME_BYTES));
     reader.space().extend_from_slice(&[0; 4]);
     let mut came = FRAME_HEADER_BYTES;
     for _ in 0..100 {

@@ -119,6 +119,7 @@ fn a_stranger_is_told_apart_by_its_first_wrong_byte() {
 fn a_long_hello_is_refused_by_its_length() {
     let mut bytes = MAGIC.to_vec();
     bytes.extend((MAX_HANDSHAKE_BYTES + 1).to_le_bytes());
+    bytes.extend(crate::frames::checked(MAX_HANDSHAKE_BYTES + 1));
     bytes.extend([0; 4]);
     let length = u64::from(MAX_HANDSHAKE_BYTES) + 1;
     let error = FrameError::TooLarge {

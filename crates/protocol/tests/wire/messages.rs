@@ -92,6 +92,7 @@ fn a_parameter_that_this_version_does_not_know_is_still_a_failure() {
         };
         Message::Forwarded {
             number: 1,
+            attempt: 1,
             reply: Some(Err(failure)),
         }
     };
@@ -109,6 +110,7 @@ fn a_parameter_that_this_version_does_not_know_is_still_a_failure() {
 fn an_answer_that_is_none_about_a_key_goes_out_as_a_failure() {
     let message = Message::Forwarded {
         number: 1,
+        attempt: 1,
         reply: Some(Ok(Answer::Ready)),
     };
     let Ok(Message::Forwarded {

@@ -3,6 +3,7 @@
 mod batches;
 mod churn;
 mod counters;
+mod cycles;
 mod hot;
 mod large;
 mod listings;
@@ -34,11 +35,12 @@ pub(crate) trait Workload: Sync {
     fn calls(&self, rng: &mut StdRng, seen: &Seen<'_>) -> Vec<Call>;
 }
 
-pub(crate) const ALL: [&dyn Workload; 10] = [
+pub(crate) const ALL: [&dyn Workload; 11] = [
     &registers::Registers,
     &sets::Sets,
     &counters::Counters,
     &churn::Churn,
+    &cycles::Cycles,
     &listings::Listings,
     &hot::Hot,
     &large::Large,
