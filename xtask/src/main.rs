@@ -1,6 +1,7 @@
 //! The habits of the team as commands: `cargo xtask ci` is every gate, each also on its own.
 
 mod fuzz;
+mod sim;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -33,10 +34,24 @@ enum Habit {
     FuzzSmoke,
     /// A moment of load on a real cluster; counts are checked, not times.
     BenchSmoke,
+    /// A moment of faults on a real cluster: processes killed, frozen, cut off, wiped.
+    FaultsSmoke,
+    /// Seeds that the simulator runs in CI, and the bugs planted in it.
+    SimSmoke,
+    /// The simulator; `cargo xtask sim --help` says what it takes.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// Passed on to it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Habit::Sim { arguments } => return sim::run(&arguments),
+        Habit::SimSmoke => sim::smoke(),
+        Habit::FaultsSmoke => faults(),
         Habit::Ci => ci(),
         Habit::Fmt => cargo(&["fmt", "--all", "--check"]),
         Habit::Clippy => cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
@@ -62,7 +77,15 @@ fn ci() -> Result<(), String> {
     doc()?;
     deny()?;
     fuzz::smoke(&root())?;
-    script("scripts/bench", &["smoke"])
+    script("scripts/bench", &["smoke"])?;
+    sim::smoke()?;
+    faults()
+}
+
+/// Real processes and real faults, with the debug build that the tests made.
+fn faults() -> Result<(), String> {
+    cargo(&["build", "--quiet", "-p", "annulus", "-p", "annulus-faults"])?;
+    script("scripts/faults", &["smoke"])
 }
 
 fn doc() -> Result<(), String> {

@@ -41,6 +41,8 @@ pub enum Mutant {
     LateForwardBegun,
     /// A write whose coordinator went away is said to have written nothing.
     LostAttemptForgotten,
+    /// An attempt that came too late is taken for another one of the same node.
+    LateAnswerEndsAnotherAttempt,
     /// A condition is not looked at.
     GuardIgnored,
     /// A hint is forgotten when it is sent, not when it is stored.
@@ -53,7 +55,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 21] = [
+    pub const ALL: [Mutant; 22] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -71,6 +73,7 @@ impl Mutant {
         Mutant::ForeignContextAccepted,
         Mutant::LateForwardBegun,
         Mutant::LostAttemptForgotten,
+        Mutant::LateAnswerEndsAnotherAttempt,
         Mutant::GuardIgnored,
         Mutant::HintForgottenWhenSent,
         Mutant::UnboundedRequests,

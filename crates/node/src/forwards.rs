@@ -59,14 +59,13 @@ impl ForwardWork {
     /// reply ends only the attempt that came too late.
     fn settle(&mut self, (node, number): (NodeId, u32), reply: &Option<Reply>) {
         for attempts in [&mut self.asked, &mut self.lost] {
-            let answered = attempts
-                .iter()
-                .find(|attempt| (attempt.node, attempt.number) == (node, number))
-                .copied();
+            let is_it = |attempt: &Attempt| attempt.number == number || planted(Mutant::LateAnswerEndsAnotherAttempt);
+            let answered = attempts.iter().find(|attempt| attempt.node == node && is_it(attempt));
+            let answered = answered.copied();
             let Some(answered) = answered else { continue };
             attempts.retain(|attempt| match reply {
                 Some(_) => (attempt.node, attempt.connection) != (node, answered.connection),
-                None => attempt.number != number,
+                None => attempt.number != answered.number,
             });
         }
     }

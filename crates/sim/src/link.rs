@@ -60,7 +60,10 @@ pub(crate) fn read_damaged(message: &Message, dice: u64) -> Result<(), String> {
     match reader.next_frame() {
         // The connection is closed.
         Err(_) => Ok(()),
-        Ok(None) => Err(format!("a {} with a byte changed at {place} is waited for", message.kind())),
+        Ok(None) => Err(format!(
+            "a {} with a byte changed at {place} is waited for",
+            message.kind()
+        )),
         Ok(Some(payload)) => match Message::decode(payload) {
             Err(_) => Ok(()),
             Ok(_) => Err(format!("a {} with a byte changed at {place} was read", message.kind())),

@@ -1,6 +1,7 @@
 //! `annulus-sim`: seeds are run, promises are checked, and what breaks is shown small; status 1 where one is broken, 2 where it cannot begin.
 
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -26,11 +27,17 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["seeds", "first_seed", "minutes"])]
     seed: Option<u64>,
     /// Print what happens in that seed, line by line; where it breaks a promise, in the shrunk run.
-    #[arg(long, requires = "seed")]
+    #[arg(long)]
     trace: bool,
     /// With --trace: the whole run, not the shrunk one.
     #[arg(long, requires = "trace")]
     whole: bool,
+    /// Write the shrunk plan to this file, to be kept.
+    #[arg(long, requires = "seed")]
+    save: Option<PathBuf>,
+    /// Run the plan in this file instead of one that a seed draws.
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "first_seed", "minutes"])]
+    plan: Option<PathBuf>,
     /// No seed is begun after so many minutes; without --seeds, as many seeds as that takes.
     #[arg(long)]
     minutes: Option<f64>,
@@ -76,7 +83,7 @@ fn main() -> ExitCode {
     let scope = Scope {
         faults: arguments.faults.clone(),
         workloads: arguments.workloads.clone(),
-        measure: arguments.measure.then_some((5, 50, 1000)),
+        measure: arguments.measure.then_some((5, 50, 100)),
     };
     if let Err(error) = scope.check() {
         eprintln!("error: {error}");
@@ -103,7 +110,15 @@ fn main() -> ExitCode {
     let is_fine = match arguments.seed {
         _ if arguments.list => list(),
         _ if arguments.mutants => hunt(&arguments),
-        Some(seed) => one(seed, &arguments, &scope),
+        Some(seed) => one(&Plan::draw(seed, &scope), &arguments),
+        None if arguments.plan.is_some() => match arguments.plan.as_deref().map(read_plan) {
+            Some(Ok(plan)) => one(&plan, &arguments),
+            Some(Err(error)) => {
+                eprintln!("error: {error}");
+                return ExitCode::from(2);
+            }
+            None => true,
+        },
         None if arguments.twice => twice(&arguments, &scope),
         None => many(&arguments, scope, mutant),
     };
@@ -124,37 +139,44 @@ fn jobs(arguments: &Arguments) -> usize {
     arguments.jobs.map_or_else(all, NonZeroUsize::get)
 }
 
-fn one(seed: u64, arguments: &Arguments, scope: &Scope) -> bool {
-    let plan = Plan::draw(seed, scope);
-    let report = run_safely(&plan, if arguments.whole { Readable::Yes } else { Readable::No });
+fn read_plan(path: &Path) -> Result<Plan, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Plan::read(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn one(plan: &Plan, arguments: &Arguments) -> bool {
+    let report = run_safely(plan, if arguments.whole { Readable::Yes } else { Readable::No });
     if arguments.whole {
-        plan.describe()
-            .iter()
-            .chain(&report.lines)
-            .for_each(|line| println!("{line}"));
+        show(&plan.describe());
+        show(&report.lines);
     }
     println!(
-        "seed {seed}: {} requests, {} succeeded, trace {:016x}",
-        report.operations, report.succeeded, report.hash
+        "seed {}: {} requests, {} succeeded, trace {:016x}",
+        plan.seed, report.operations, report.succeeded, report.hash
     );
+    let prints_shrunk = arguments.trace && !arguments.whole;
     if report.violations.is_empty() {
-        if arguments.trace && !arguments.whole {
-            run_safely(&plan, Readable::Yes)
-                .lines
-                .iter()
-                .for_each(|line| println!("{line}"));
+        if prints_shrunk {
+            show(&run_safely(plan, Readable::Yes).lines);
         }
         return true;
     }
-    let failure = explain(&plan, report);
-    failure.lines().iter().for_each(|line| println!("{line}"));
-    if arguments.trace && !arguments.whole {
-        run_safely(&failure.smallest, Readable::Yes)
-            .lines
-            .iter()
-            .for_each(|line| println!("{line}"));
+    let failure = explain(plan, report);
+    show(&failure.lines());
+    if prints_shrunk {
+        show(&run_safely(&failure.smallest, Readable::Yes).lines);
+    }
+    if let Some(path) = &arguments.save {
+        match std::fs::write(path, failure.smallest.write()) {
+            Ok(()) => println!("the shrunk plan is in {}", path.display()),
+            Err(error) => eprintln!("error: {}: {error}", path.display()),
+        }
     }
     false
+}
+
+fn show(lines: &[String]) {
+    lines.iter().for_each(|line| println!("{line}"));
 }
 
 fn many(arguments: &Arguments, scope: Scope, mutant: Option<Mutant>) -> bool {

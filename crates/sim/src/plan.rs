@@ -1,18 +1,20 @@
 //! A seed draws the cluster, the workload and the faults, so that every seed is another configuration (swarm testing).
 //!
 //! Groce et al., "Swarm Testing" (ISSTA 2012): leaving features out at random finds more than having all of them always.
-//! A plan is data: shrinking takes calls, faults and nodes out of it.
+//! A plan is data: shrinking takes calls, faults and nodes out of it, and what is left can be kept as a file.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
+
+use serde::{Deserialize, Serialize};
 
 use crate::faults::{self, Bursts, Weakens};
 use crate::queue::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 use crate::workloads::{self, Style};
 
 /// Everything that a run follows from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     /// What it was drawn from.
     pub seed: u64,
@@ -47,7 +49,7 @@ pub struct Plan {
 }
 
 /// How a network is at its best.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Network {
     /// How long a message takes, least and most.
     pub(crate) delay: (Nanos, Nanos),
@@ -58,28 +60,30 @@ pub(crate) struct Network {
 }
 
 /// A request of a client.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct PlannedCall {
     pub(crate) at: Nanos,
     pub(crate) client: u32,
     /// Which of [`workloads::ALL`].
+    #[serde(with = "by_name::workload")]
     pub(crate) workload: usize,
     /// What is drawn for it.
     pub(crate) dice: u64,
 }
 
 /// A fault.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct PlannedFault {
     pub(crate) at: Nanos,
     pub(crate) lasts: Nanos,
     /// Which of [`faults::ALL`].
+    #[serde(with = "by_name::fault")]
     pub(crate) fault: usize,
     pub(crate) dice: u64,
 }
 
 /// A fault that never heals.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum LostNode {
     Down(usize),
     CutOff(usize),
@@ -97,6 +101,27 @@ pub struct Scope {
 }
 
 impl Plan {
+    /// As [`Plan::write`] wrote it.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn read(text: &str) -> Result<Plan, String> {
+        let plan: Plan = serde_json::from_str(text).map_err(|error| format!("this is no plan: {error}"))?;
+        let is_sound = (2..=9).contains(&plan.nodes)
+            && (1..=plan.nodes).contains(&plan.zones)
+            && (1..=plan.nodes).contains(&usize::from(plan.replicas))
+            && plan.partitions.is_power_of_two();
+        match is_sound {
+            true => Ok(plan),
+            false => Err("nodes, zones, replicas and partitions do not go together".to_owned()),
+        }
+    }
+
+    /// The plan as text, for a file.
+    pub fn write(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a plan is numbers and names") + "\n"
+    }
+
     /// The plan of a seed.
     pub fn draw(seed: u64, scope: &Scope) -> Plan {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -327,4 +352,33 @@ impl Scope {
         }
         Ok(())
     }
+}
+
+/// Faults and workloads go into files by their names: their places change.
+mod by_name {
+    macro_rules! by_name {
+        ($what:ident, $all:path) => {
+            pub(in super::super) mod $what {
+                use serde::de::Error as _;
+                use serde::{Deserialize as _, Deserializer, Serializer};
+
+                pub(in super::super::super) fn serialize<S: Serializer>(
+                    place: &usize,
+                    serializer: S,
+                ) -> Result<S::Ok, S::Error> {
+                    serializer.serialize_str($all[*place].name())
+                }
+
+                pub(in super::super::super) fn deserialize<'de, D: Deserializer<'de>>(
+                    deserializer: D,
+                ) -> Result<usize, D::Error> {
+                    let name = String::deserialize(deserializer)?;
+                    let place = $all.iter().position(|known| known.name() == name);
+                    place.ok_or_else(|| D::Error::custom(format!("there is no {} `{name}`", stringify!($what))))
+                }
+            }
+        };
+    }
+    by_name!(fault, crate::faults::ALL);
+    by_name!(workload, crate::workloads::ALL);
 }

@@ -3,7 +3,6 @@
 
 mod declarations;
 mod failures;
-mod history;
 mod requests;
 mod review;
 mod world;

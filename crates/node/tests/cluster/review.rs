@@ -12,7 +12,7 @@ use annulus_storage::Engine;
 use annulus_storage::engine::{Batch, Space};
 use bytes::Bytes;
 
-use crate::world::{Weather, World, id, on_key, put};
+use crate::world::{World, id, on_key, put};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -175,10 +175,7 @@ fn an_answer_that_was_lost_is_asked_for_again_where_nobody_can_take_over() {
 #[test]
 fn a_batch_that_was_applied_during_a_sync_is_acknowledged_though_nothing_follows() {
     let mut world = World::formed(1);
-    let mut weather = Weather::new(1);
-    weather.lost_of_1000 = 0;
-    weather.sync = Duration::from_millis(200);
-    world.weather = Some(weather);
+    world.slow_syncs = Some(Duration::from_millis(200));
     let first = world.send(id("n1"), put("b", "small", "v", None, Options::default()));
     // More than is left staged while a sync is under way.
     let large = "v".repeat(9 << 20);
@@ -322,10 +319,7 @@ fn a_hint_from_the_far_future_is_refused_as_a_write_is() {
 #[test]
 fn memory_durability_needs_no_sync_and_loses_nothing_that_was_synced() {
     let mut world = World::formed(3);
-    let mut weather = Weather::new(7);
-    weather.lost_of_1000 = 0;
-    weather.sync = Duration::from_millis(500);
-    world.weather = Some(weather);
+    world.slow_syncs = Some(Duration::from_millis(500));
     let (owners, _) = world.preference("k");
     world.put(owners[0], "k", "durable", None, Options::default()).unwrap();
     let memory = Options {

@@ -11,9 +11,7 @@ use annulus_node::{ClientId, Effect, Input, Level, Node, Now, Settings};
 use annulus_protocol::Message;
 use annulus_ring::{Bucket, Key, NodeId, NodeName, Partitions};
 use annulus_storage::engine::memory::MemoryEngine;
-use annulus_storage::{Engine, EngineError, Replica, Syncer};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
+use annulus_storage::{Engine, Replica, Syncer};
 
 const START_MILLIS: u64 = 1_800_000_000_000;
 
@@ -34,9 +32,6 @@ struct Flight {
     from: NodeId,
     to: NodeId,
     message: Message,
-    due: Duration,
-    /// The receiver's system has it already: it is read though the link is down by then.
-    is_buffered: bool,
 }
 
 /// A sync under way.
@@ -44,41 +39,6 @@ struct Sync {
     node: NodeId,
     batch: u64,
     due: Duration,
-    /// The disk has it already, and has not said so.
-    is_done: bool,
-}
-
-/// How bad the network and the disks are; all of it follows from one seed.
-pub(crate) struct Weather {
-    rng: StdRng,
-    /// Of a thousand messages, so many are lost.
-    pub(crate) lost_of_1000: u32,
-    /// Messages take up to so long; those from one node to another stay in order while their link is up.
-    pub(crate) delay: Duration,
-    /// Syncs take up to so long.
-    pub(crate) sync: Duration,
-}
-
-impl Weather {
-    pub(crate) fn new(seed: u64) -> Weather {
-        let mut rng = StdRng::seed_from_u64(seed);
-        Weather {
-            lost_of_1000: *[0, 0, 2, 20].get(rng.random_range(0..4)).unwrap(),
-            delay: Duration::from_millis(rng.random_range(0..60)),
-            sync: Duration::from_millis(rng.random_range(0..80)),
-            rng,
-        }
-    }
-
-    fn within(&mut self, most: Duration) -> Duration {
-        // Now and then something takes very long.
-        let most = if self.rng.random_bool(0.01) { most * 20 } else { most };
-        Duration::from_millis(self.rng.random_range(0..=most.as_millis() as u64))
-    }
-
-    fn loses(&mut self) -> bool {
-        self.rng.random_ratio(self.lost_of_1000, 1000)
-    }
 }
 
 /// All processes and what is under way between them.
@@ -92,8 +52,8 @@ pub(crate) struct World {
     wanted: Vec<(NodeId, String)>,
     wire: VecDeque<Flight>,
     syncs: Vec<Sync>,
-    /// All is instant and nothing is lost where there is none.
-    pub(crate) weather: Option<Weather>,
+    /// Syncs take so long; they are instant where there is none.
+    pub(crate) slow_syncs: Option<Duration>,
     replies: BTreeMap<u64, Reply>,
     next_client: u64,
     /// Messages of these kinds are lost.
@@ -124,7 +84,7 @@ impl World {
             wanted: Vec::new(),
             wire: VecDeque::new(),
             syncs: Vec::new(),
-            weather: None,
+            slow_syncs: None,
             replies: BTreeMap::new(),
             next_client: 0,
             lose: Vec::new(),
@@ -206,13 +166,6 @@ impl World {
         self.settle();
     }
 
-    /// The next batch or sync of the node's disk fails.
-    pub(crate) fn fail_disk(&mut self, node: NodeId) {
-        self.processes[&node].engine.fail_next(EngineError::Failed {
-            detail: "EIO".to_owned(),
-        });
-    }
-
     /// Nodes whose disks failed end this life, and begin another.
     fn reopen_failed(&mut self) {
         for node in self.names.clone() {
@@ -226,11 +179,6 @@ impl World {
     fn has_failed(&self, node: NodeId) -> bool {
         let state = self.processes[&node].node.as_ref();
         state.is_some_and(|node| node.failure().is_some())
-    }
-
-    /// Whatever failure still waits for a node's disk has passed.
-    pub(crate) fn mend_disk(&mut self, node: NodeId) {
-        let _ = self.processes.get_mut(&node).unwrap().syncer.sync();
     }
 
     /// SIGSTOP: its links stay, and it hears and says nothing.
@@ -252,13 +200,6 @@ impl World {
         self.settle();
     }
 
-    /// What `from` sends does not reach `to`.
-    pub(crate) fn cut_one_way(&mut self, from: NodeId, to: NodeId) {
-        self.cut.push((from, to));
-        self.link_down(from, to);
-        self.settle();
-    }
-
     pub(crate) fn heal(&mut self) {
         self.cut.clear();
     }
@@ -266,31 +207,9 @@ impl World {
     fn link_down(&mut self, from: NodeId, to: NodeId) {
         if let Some(place) = self.up.iter().position(|&pair| pair == (from, to)) {
             self.up.swap_remove(place);
-            self.break_off(from, to);
+            self.wire.retain(|flight| (flight.from, flight.to) != (from, to));
             self.step(from, Input::LinkDown { peer: to });
         }
-    }
-
-    /// Of what is under way, what comes first has arrived already and waits to be read; the rest is lost.
-    fn break_off(&mut self, from: NodeId, to: NodeId) {
-        let is_under_way = |flight: &Flight| !flight.is_buffered && (flight.from, flight.to) == (from, to);
-        let count = self.wire.iter().filter(|flight| is_under_way(flight)).count();
-        let mut arrived = self
-            .weather
-            .as_mut()
-            .map_or(0, |weather| weather.rng.random_range(0..=count));
-        self.wire.retain_mut(|flight| {
-            if is_under_way(flight) {
-                flight.is_buffered = arrived > 0;
-                arrived = arrived.saturating_sub(1);
-                return flight.is_buffered;
-            }
-            true
-        });
-    }
-
-    pub(crate) fn now(&self) -> Duration {
-        self.now
     }
 
     fn time_of(now: Duration, started: Duration) -> Now {
@@ -348,50 +267,20 @@ impl World {
     }
 
     fn dispatch(&mut self, from: NodeId, to: NodeId, message: Message) {
-        let mut due = self.now;
-        if let Some(weather) = &mut self.weather {
-            if weather.loses() {
-                return;
-            }
-            due += weather.within(weather.delay);
-            // In order: not before what was sent before it on this link.
-            let before = self.wire.iter().filter(|flight| (flight.from, flight.to) == (from, to));
-            due = before.map(|flight| flight.due).fold(due, Duration::max);
-        }
-        self.wire.push_back(Flight {
-            from,
-            to,
-            message,
-            due,
-            is_buffered: false,
-        });
+        self.wire.push_back(Flight { from, to, message });
     }
 
     fn sync(&mut self, node: NodeId, batch: u64) {
-        let (due, is_done) = match &mut self.weather {
-            None => (self.now, true),
-            Some(weather) => (self.now + weather.within(weather.sync), weather.rng.random()),
-        };
-        if let Err(reason) = self.hit_disk(node, is_done) {
-            return self.step(node, Input::StorageFailed { reason });
+        let due = self.now + self.slow_syncs.unwrap_or_default();
+        self.syncs.push(Sync { node, batch, due });
+        if self.slow_syncs.is_none() {
+            self.end_syncs();
         }
-        if self.weather.is_none() {
-            return self.step(node, Input::Synced { batch });
-        }
-        self.syncs.push(Sync {
-            node,
-            batch,
-            due,
-            is_done,
-        });
     }
 
-    fn hit_disk(&mut self, node: NodeId, now: bool) -> Result<(), String> {
-        match now {
-            true => self.processes.get_mut(&node).unwrap().syncer.sync(),
-            false => Ok(()),
-        }
-        .map_err(|error| error.to_string())
+    fn hit_disk(&mut self, node: NodeId) -> Result<(), String> {
+        let syncer = &mut self.processes.get_mut(&node).unwrap().syncer;
+        syncer.sync().map_err(|error| error.to_string())
     }
 
     fn end_syncs(&mut self) {
@@ -401,7 +290,7 @@ impl World {
                 return;
             };
             let sync = self.syncs.remove(place);
-            let input = match self.hit_disk(sync.node, !sync.is_done) {
+            let input = match self.hit_disk(sync.node) {
                 Ok(()) => Input::Synced { batch: sync.batch },
                 Err(reason) => Input::StorageFailed { reason },
             };
@@ -413,7 +302,7 @@ impl World {
     pub(crate) fn settle(&mut self) {
         self.connect();
         for _ in 0..100_000 {
-            let is_due = |flight: &Flight| flight.due <= self.now && !self.processes[&flight.to].paused;
+            let is_due = |flight: &Flight| !self.processes[&flight.to].paused;
             let Some(flight) = self
                 .wire
                 .iter()
@@ -423,7 +312,7 @@ impl World {
                 return;
             };
             let Flight { from, to, message, .. } = flight;
-            if flight.is_buffered || self.up.contains(&(from, to)) {
+            if self.up.contains(&(from, to)) {
                 self.step(to, Input::Message { from, message });
             }
         }

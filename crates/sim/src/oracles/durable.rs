@@ -10,13 +10,14 @@ use annulus_storage::Replica;
 
 use crate::disk::Disk;
 
-/// One write in so many is looked at: each look opens the disk.
+/// One write in so many is looked at, and ever fewer in a long run: each look opens the disk, and reads its log.
 const WRITES_A_LOOK: u64 = 24;
 
 /// Writes that peers sent, and that are to be acknowledged once they are durable.
 #[derive(Debug, Default)]
 pub(crate) struct Durable {
     seen: u64,
+    next_look: u64,
     /// By the node that stores, the node that asked, and its request: what the write brings.
     awaited: BTreeMap<(usize, usize, u64), (Address, CausalContext)>,
 }
@@ -33,7 +34,8 @@ impl Durable {
         } = message
         {
             self.seen += 1;
-            if self.seen.is_multiple_of(WRITES_A_LOOK) {
+            if self.seen >= self.next_look {
+                self.next_look = self.seen + WRITES_A_LOOK.max(self.seen / 16);
                 let address = Address::new(at.bucket.clone(), at.key.clone(), at.n, partitions);
                 self.awaited.insert((to, from, *request), (address, dots.clone()));
             }

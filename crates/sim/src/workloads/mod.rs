@@ -20,6 +20,7 @@ use annulus_coordinator::{BucketSpec, Condition, Durability, Level, Mode, Option
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use serde::{Deserialize, Serialize};
 
 use crate::plan::Scope;
 
@@ -115,7 +116,7 @@ pub(crate) struct Seen<'a> {
 }
 
 /// Which levels clients of one run prefer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Style {
     /// All of them.
     Mixed,
