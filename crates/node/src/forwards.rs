@@ -200,7 +200,7 @@ impl<E: Engine> Node<E> {
             attempt,
             start_by: self.on_clock_of(next, now, start_by),
             deadline: self.on_clock_of(next, now, deadline),
-            identity: work.identity.clone(),
+            identity: work.identity.clone().map(Box::new),
             request: work.request.clone(),
         };
         out.push(Effect::Send { to: next, message });

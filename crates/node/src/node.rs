@@ -299,7 +299,13 @@ impl<E: Engine> Node<E> {
                 deadline,
                 identity,
                 request,
-            } => self.on_forward(now, (id, attempt), (start_by, deadline), (request, identity), out),
+            } => self.on_forward(
+                now,
+                (id, attempt),
+                (start_by, deadline),
+                (request, identity.map(|identity| *identity)),
+                out,
+            ),
             Message::Forwarded { number, attempt, reply } => {
                 self.on_forwarded(now, number, (from, attempt), reply, out)
             }

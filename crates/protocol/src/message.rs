@@ -159,7 +159,7 @@ pub enum Message {
         /// The client's deadline.
         deadline: Instant,
         /// What it is in every attempt; nothing for a read.
-        identity: Option<WriteIdentity>,
+        identity: Option<Box<WriteIdentity>>,
         /// The request.
         request: KeyRequest,
     },

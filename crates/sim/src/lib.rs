@@ -6,6 +6,7 @@ mod disk;
 mod faults;
 pub mod hunt;
 mod link;
+mod network;
 mod oracles;
 mod plan;
 mod process;

@@ -27,7 +27,7 @@ pub(crate) struct Link {
     /// Faults that hold messages back, without breaking the link.
     pub(crate) clogged: u32,
     /// What is held back.
-    pub(crate) held: Vec<Box<Message>>,
+    pub(crate) held: Vec<Message>,
     /// Added to each message's delay by slow-link faults.
     pub(crate) extra_delay: Nanos,
     /// The next message arrives with a byte changed.

@@ -10,7 +10,7 @@ use crate::run::Report;
 const BUDGET: u32 = 400;
 
 /// The smallest plan found that still breaks `promise`, with its report.
-pub fn shrink(plan: &Plan, report: Report, promise: &str, run: &dyn Fn(&Plan) -> Report) -> (Plan, Report) {
+pub(crate) fn shrink(plan: &Plan, report: Report, promise: &str, run: &dyn Fn(&Plan) -> Report) -> (Plan, Report) {
     let mut search = Search {
         best: plan.clone(),
         report,

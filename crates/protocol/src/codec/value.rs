@@ -228,6 +228,16 @@ impl Wire for Duration {
     }
 }
 
+impl<T: Wire> Wire for Box<T> {
+    fn put(&self, out: &mut Vec<u8>) {
+        (**self).put(out);
+    }
+
+    fn read(reader: &mut Reader, what: &'static str) -> Result<Self, DecodeError> {
+        T::read(reader, what).map(Box::new)
+    }
+}
+
 impl<T: Wire> Wire for Option<T> {
     fn put(&self, out: &mut Vec<u8>) {
         match self {

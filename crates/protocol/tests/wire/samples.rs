@@ -147,14 +147,14 @@ fn forward() -> Message {
         node: 7,
         incarnation: 1 << 20,
     };
-    let identity = Some(WriteIdentity {
+    let identity = Some(Box::new(WriteIdentity {
         dot: Dot::new(actor, 21),
         modified: Timestamp {
             millis: 1_790_000_000_000,
             logical: 2,
         },
         voided: [Dot::new(actor, 20)].into_iter().collect(),
-    });
+    }));
     Message::Forward {
         id: RequestId {
             origin: NodeId(7),

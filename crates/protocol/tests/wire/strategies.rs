@@ -315,7 +315,7 @@ fn requests() -> impl Strategy<Value = Message> {
             any::<u32>(),
             instant(),
             instant(),
-            option::of(identity()),
+            option::of(identity().prop_map(Box::new)),
             key_request()
         )
             .prop_map(
