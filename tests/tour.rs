@@ -50,13 +50,15 @@ fn every_relative_link_leads_somewhere() {
 #[test]
 fn what_the_documents_name_is_there() {
     let cluster = Cluster::start(1);
-    let (metrics, options) = (metrics(&cluster), options(&COMMANDS));
+    let (metrics, mut options) = (metrics(&cluster), options(&COMMANDS));
+    options.extend(CARGO_OPTIONS.map(str::to_owned));
+    options.extend(TOOLS.into_iter().flat_map(declared_options));
     for (path, text) in documents() {
         let mut missing = BTreeSet::new();
         for word in code_words(&text) {
             let known = match word.split_at_checked(2) {
                 Some(("an", _)) if word.starts_with("annulus_") => metrics.contains(word),
-                Some(("--", _)) => options.contains(word) || word == "--help",
+                Some(("--", _)) => options.contains(word),
                 Some(("/v", _)) if !word.contains(ANYTHING) => is_route(&cluster, word),
                 _ if FOLDERS.iter().any(|folder| word.starts_with(folder)) => {
                     word.contains("NAME") || root().join(word).exists()
@@ -115,6 +117,29 @@ const FOLDERS: [&str; 8] = [
 const COMMANDS: [&str; 10] = [
     "serve", "get", "put", "delete", "list", "status", "ring", "bench", "import", "export",
 ];
+
+/// What documents tell readers to give to cargo, or to anything.
+const CARGO_OPTIONS: [&str; 3] = ["--help", "--test", "--workspace"];
+
+/// Tools beside the program, by the file that declares their options.
+const TOOLS: [&str; 2] = ["crates/sim/src/main.rs", "crates/faults/src/arguments.rs"];
+
+/// The fields under `#[arg(long …)]`, as options.
+fn declared_options(source: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join(source)).unwrap();
+    let mut options = BTreeSet::new();
+    let mut is_option = false;
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("#[arg(") {
+            is_option = line.contains("long");
+        } else if let Some((field, _)) = line.split_once(':').filter(|_| is_option && !line.starts_with("//")) {
+            let field = field.rsplit(' ').next().unwrap_or(field);
+            options.insert(format!("--{}", field.replace('_', "-")));
+            is_option = false;
+        }
+    }
+    options
+}
 
 fn metrics(cluster: &Cluster) -> BTreeSet<String> {
     let text = cluster.get(0, "/metrics").text();
