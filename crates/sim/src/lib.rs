@@ -28,7 +28,9 @@ pub use world::Counts;
 pub fn faults() -> Vec<(&'static str, &'static str, &'static str)> {
     let standing = |weakens| match weakens {
         Weakens::Nothing => "",
-        Weakens::OneRecord => " (the owner answers nothing for that key until then)",
+        Weakens::OneRecord => {
+            " (that owner answers nothing for that key; strict reads are not judged, nor what one replica alone had)"
+        }
         Weakens::OneDisk => " (strict reads are not judged, nor what one replica alone had)",
         Weakens::Everything => " (not withstood yet: on demand only)",
     };

@@ -209,10 +209,28 @@ fn many(arguments: &Arguments, scope: Scope, mutant: Option<Mutant>) -> bool {
     });
     for failure in &summary.failures {
         failure.lines().iter().for_each(|line| println!("{line}"));
-        println!("again: cargo xtask sim --seed {} --trace", failure.seed);
+        println!(
+            "again: cargo xtask sim --seed {} --trace{}",
+            failure.seed,
+            narrowed(arguments)
+        );
     }
     print(&summary, campaign_.jobs);
     summary.failures.is_empty()
+}
+
+/// What was given beside the seeds, and decides what a seed draws.
+fn narrowed(arguments: &Arguments) -> String {
+    let list = |name: &str, values: &[String]| match values.is_empty() {
+        true => String::new(),
+        false => format!(" --{name} {}", values.join(",")),
+    };
+    let mutant = arguments
+        .mutant
+        .iter()
+        .map(|mutant| format!(" --mutant {mutant}"))
+        .collect::<String>();
+    list("faults", &arguments.faults) + &list("workloads", &arguments.workloads) + &mutant
 }
 
 fn print(summary: &Summary, jobs: usize) {

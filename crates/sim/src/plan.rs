@@ -290,24 +290,28 @@ impl Plan {
 
     /// What it plans, in lines for people.
     pub fn describe(&self) -> Vec<String> {
-        let mut lines = vec![format!(
-            "seed {}: {} nodes in {} zones, {} partitions, n={}, at most {} requests a node, {} bytes of hints an owner, \
-             messages take {}-{} µs, {} in a million lost, syncs {}-{} µs, {} calls in {} s",
-            self.seed,
-            self.nodes,
-            self.zones,
-            self.partitions,
-            self.replicas,
-            self.max_tasks,
-            self.hint_bytes,
-            self.network.delay.0 / MICROSECOND,
-            self.network.delay.1 / MICROSECOND,
-            self.network.lost_per_million,
-            self.sync.0 / MICROSECOND,
-            self.sync.1 / MICROSECOND,
-            self.calls.len(),
-            self.length / SECOND,
-        )];
+        let micros = |(least, most): (Nanos, Nanos)| format!("{}-{} µs", least / MICROSECOND, most / MICROSECOND);
+        let mut lines = vec![
+            format!(
+                "seed {}: {} nodes in {} zones, {} partitions, n={}; at most {} requests a node and {} bytes of hints an owner",
+                self.seed, self.nodes, self.zones, self.partitions, self.replicas, self.max_tasks, self.hint_bytes,
+            ),
+            format!(
+                "messages take {}; of a million {} are lost and {} come twice; syncs take {}; clocks drift by {:?} millionths",
+                micros(self.network.delay),
+                self.network.lost_per_million,
+                self.network.twice_per_million,
+                micros(self.sync),
+                self.drift_ppm,
+            ),
+            format!(
+                "{} calls in {} s, levels {:?}; for good at the end: {:?}",
+                self.calls.len(),
+                self.length / SECOND,
+                self.style,
+                self.lost_node,
+            ),
+        ];
         for fault in &self.faults {
             let seconds = |nanos: Nanos| nanos as f64 / SECOND as f64;
             lines.push(format!(

@@ -168,6 +168,10 @@ impl World {
             });
         }
         for node in 0..count {
+            let id = world.processes[node].id;
+            world.trace.line(0, || format!("n{} is {id}", node + 1));
+        }
+        for node in 0..count {
             world.start(node);
         }
         world
