@@ -102,7 +102,7 @@ pub fn campaign(campaign: &Campaign, progress: &(dyn Fn(&Summary) + Sync)) -> Su
                 plant(campaign.mutant);
                 while !enough.load(Ordering::Relaxed) && campaign.within.is_none_or(|within| begun.elapsed() < within) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= campaign.first + campaign.seeds {
+                    if seed >= campaign.first.saturating_add(campaign.seeds) {
                         return;
                     }
                     let plan = Plan::draw(seed, &campaign.scope);

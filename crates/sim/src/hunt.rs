@@ -50,7 +50,7 @@ pub fn hunt(mutants: &[Mutant], first: u64, jobs: usize, told: &(dyn Fn(&Hunted)
 fn hunt_one(mutant: Mutant, first: u64) -> Hunted {
     let begun = Instant::now();
     let scope = scope(mutant);
-    let found = (first..first + SEEDS).find_map(|seed| {
+    let found = (first..first.saturating_add(SEEDS)).find_map(|seed| {
         let report = run_safely(&Plan::draw(seed, &scope), Readable::No);
         report.violations.into_iter().next().map(|violation| (seed, violation))
     });

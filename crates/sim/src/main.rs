@@ -17,9 +17,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "cargo xtask sim", about, version)]
 struct Arguments {
-    /// How many seeds.
-    #[arg(long, default_value_t = 100)]
-    seeds: u64,
+    /// How many seeds: 100, or with --minutes as many as that takes.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     first_seed: u64,
@@ -38,7 +38,7 @@ struct Arguments {
     /// Run the plan in this file instead of one that a seed draws.
     #[arg(long, conflicts_with_all = ["seed", "seeds", "first_seed", "minutes"])]
     plan: Option<PathBuf>,
-    /// No seed is begun after so many minutes; without --seeds, as many seeds as that takes.
+    /// No seed is begun after so many minutes.
     #[arg(long)]
     minutes: Option<f64>,
     /// Threads; as many as there are processors by default.
@@ -65,6 +65,13 @@ struct Arguments {
     /// Plant this one, and run seeds as ever: it is to be found.
     #[arg(long, conflicts_with = "mutants")]
     mutant: Option<String>,
+}
+
+impl Arguments {
+    fn seeds(&self) -> u64 {
+        let unbounded = self.minutes.map(|_| u64::MAX);
+        self.seeds.or(unbounded).unwrap_or(100)
+    }
 }
 
 fn main() -> ExitCode {
@@ -182,14 +189,11 @@ fn show(lines: &[String]) {
 fn many(arguments: &Arguments, scope: Scope, mutant: Option<Mutant>) -> bool {
     let campaign_ = Campaign {
         first: arguments.first_seed,
-        seeds: if arguments.minutes.is_some() {
-            u64::MAX - arguments.first_seed
-        } else {
-            arguments.seeds
-        },
-        within: arguments
-            .minutes
-            .map(|minutes| Duration::from_secs_f64(minutes.max(0.0) * 60.0)),
+        seeds: arguments.seeds(),
+        within: arguments.minutes.map(|minutes| {
+            // What is no length of time is no bound.
+            Duration::try_from_secs_f64(minutes * 60.0).unwrap_or(Duration::MAX)
+        }),
         jobs: jobs(arguments),
         scope,
         mutant,
@@ -272,7 +276,7 @@ fn print(summary: &Summary, jobs: usize) {
 /// The same seed gives the same trace.
 fn twice(arguments: &Arguments, scope: &Scope) -> bool {
     let mut is_same = true;
-    for seed in arguments.first_seed..arguments.first_seed + arguments.seeds {
+    for seed in arguments.first_seed..arguments.first_seed.saturating_add(arguments.seeds()) {
         let plan = Plan::draw(seed, scope);
         let hashes = [(); 2].map(|()| run_safely(&plan, Readable::No).hash);
         if hashes[0] != hashes[1] {
@@ -282,7 +286,7 @@ fn twice(arguments: &Arguments, scope: &Scope) -> bool {
     }
     println!(
         "{} seeds, each twice: {}",
-        arguments.seeds,
+        arguments.seeds(),
         if is_same { "equal traces" } else { "traces differ" }
     );
     is_same
