@@ -52,6 +52,8 @@ pub struct ReadRound {
     asked_dots: Vec<Dot>,
     /// Owners whose last word was that they hold the same.
     same: Vec<NodeId>,
+    /// Owners that were asked for the whole.
+    whole: Vec<NodeId>,
     /// Each owner that answered, with the digest of what it knows.
     known: Vec<(NodeId, u64)>,
     /// Fallbacks whose hints are awaited.
@@ -109,6 +111,7 @@ impl ReadRound {
             asked_with,
             asked_dots,
             same: Vec::new(),
+            whole: Vec::new(),
             known,
             hints,
             is_slow: false,
@@ -166,6 +169,10 @@ impl ReadRound {
 
     /// An owner knows the same live versions as the digest it was sent.
     pub fn on_same(&mut self, from: NodeId, steps: &mut Vec<ReadStep>) {
+        if self.whole.contains(&from) {
+            // "The same" as what? It was asked for all it knows.
+            return self.on_failure(from, steps);
+        }
         if let (Some(owner), Some(digest)) = (self.quorum.answer(from), self.asked_with) {
             self.known.push((owner, digest));
             self.same.push(owner);
@@ -204,6 +211,7 @@ impl ReadRound {
         for owner in self.same.drain(..) {
             self.quorum.reopen(owner);
             self.known.retain(|(known, _)| *known != owner);
+            self.whole.push(owner);
             steps.push(ReadStep::AskWhole { owner });
         }
     }

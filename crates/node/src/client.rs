@@ -108,7 +108,7 @@ impl<E: Engine> Node<E> {
             self.open_token(&address, token)?;
         }
         let required = if is_read { terms.r } else { terms.w };
-        let identity = (!is_read).then(|| self.identity(now, address.partition));
+        let identity = (!is_read).then(|| Box::new(self.identity(now, address.partition, &terms)));
         let forward = NewForward {
             request,
             identity,
@@ -127,7 +127,7 @@ impl<E: Engine> Node<E> {
         &mut self,
         now: Now,
         requester: Requester,
-        (request, identity): (KeyRequest, Option<WriteIdentity>),
+        (request, identity): (KeyRequest, Option<Box<WriteIdentity>>),
         deadline: annulus_causality::Instant,
         out: &mut Vec<Effect>,
     ) {
@@ -138,6 +138,13 @@ impl<E: Engine> Node<E> {
                 ..self.terms(now, &config, &request.options)?
             };
             let address = self.address(&request.bucket, &request.key, config.n)?;
+            if let Some(given) = identity.as_deref()
+                && given.n != config.n
+            {
+                let bucket = request.bucket.as_str();
+                let reason = format!("the nodes differ about bucket {bucket}, which is being declared; try again");
+                return Err(Failure::NotReady { reason });
+            }
             self.try_coordinate(now, requester, (request, identity), (address, terms), out)
         });
         if let Err(failure) = result {
@@ -149,7 +156,7 @@ impl<E: Engine> Node<E> {
         &mut self,
         now: Now,
         requester: Requester,
-        (request, identity): (KeyRequest, Option<WriteIdentity>),
+        (request, identity): (KeyRequest, Option<Box<WriteIdentity>>),
         (address, terms): (Address, Terms),
         out: &mut Vec<Effect>,
     ) -> Result<(), Failure> {

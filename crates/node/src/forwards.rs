@@ -2,32 +2,29 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use annulus_causality::Instant;
-use annulus_coordinator::{Failure, KeyRequest, Operation, Outcome, Reply};
+use annulus_causality::{Actor, CausalContext, Dot, Instant};
+use annulus_coordinator::{Answer, Failure, KeyRequest, Operation, Outcome, Reply};
 use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{Message, RequestId, WriteIdentity};
 use annulus_ring::{NodeId, PartitionId};
-use annulus_storage::Engine;
+use annulus_storage::{Engine, MAX_COUNTER};
 
 use crate::io::Effect;
 use crate::node::Node;
 use crate::settings::Now;
 use crate::tasks::{Requester, Task, TaskId, Work};
+use crate::terms::Terms;
 
 /// A request that other nodes are asked to coordinate, one after the other.
 #[derive(Debug)]
 pub(crate) struct ForwardWork {
     request: KeyRequest,
     /// What a write is in every attempt, and the partition it is for.
-    identity: Option<WriteIdentity>,
+    identity: Option<Box<WriteIdentity>>,
     partition: PartitionId,
     /// Who could coordinate it, the next one last.
     candidates: Vec<NodeId>,
-    /// Attempts whose answers are awaited, the last one last; this node itself may be among those asked.
-    asked: Vec<Attempt>,
-    /// Attempts whose link went down: whether they were begun is not known until they are answered nonetheless.
-    lost: Vec<Attempt>,
-    attempts: u32,
+    attempts: Attempts,
     /// When the next candidate takes over.
     take_over_at: Instant,
     /// Of this node, when the request came: the number is the same in every attempt.
@@ -46,38 +43,90 @@ struct Attempt {
     connection: u32,
 }
 
-impl ForwardWork {
-    pub(crate) fn awaits(&self, peer: NodeId) -> bool {
+/// Who was asked, and has not answered yet.
+#[derive(Debug, Default)]
+struct Attempts {
+    /// The last one last; this node itself may be among those asked.
+    asked: Vec<Attempt>,
+    /// Their link went down: whether they were begun is not known until they are answered nonetheless.
+    lost: Vec<Attempt>,
+    last: u32,
+}
+
+impl Attempts {
+    /// Asks `node`, by this number.
+    fn ask(&mut self, node: NodeId) -> u32 {
+        self.last += 1;
+        self.asked.push(Attempt {
+            node,
+            number: self.last,
+            connection: 0,
+        });
+        self.last
+    }
+
+    fn await_any(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    fn awaits(&self, peer: NodeId) -> bool {
         self.asked.iter().any(|attempt| attempt.node == peer)
     }
 
-    fn was_last(&self, node: NodeId) -> bool {
-        self.asked.last().is_some_and(|attempt| attempt.node == node)
+    fn last_asked(&self) -> Option<NodeId> {
+        self.asked.last().map(|attempt| attempt.node)
     }
 
-    /// An attempt was answered. A reply ends all that one connection carried: they have one number, and came to one process. No
-    /// reply ends only the attempt that came too late.
+    /// Nobody can have begun it but those who said how it ended.
+    fn are_settled(&self) -> bool {
+        self.asked.is_empty() && self.lost.is_empty()
+    }
+
+    /// An attempt was answered. A reply ends all that one connection carried: they have one number, and came to one process, which
+    /// remembers it. That one could not serve, or came too late, ends that attempt alone.
     fn settle(&mut self, (node, number): (NodeId, u32), reply: &Option<Reply>) {
+        let ends_all = reply.as_ref().is_some_and(|reply| !is_elsewhere(reply));
         for attempts in [&mut self.asked, &mut self.lost] {
             let is_it = |attempt: &Attempt| attempt.number == number || planted(Mutant::LateAnswerEndsAnotherAttempt);
             let answered = attempts.iter().find(|attempt| attempt.node == node && is_it(attempt));
-            let answered = answered.copied();
-            let Some(answered) = answered else { continue };
-            attempts.retain(|attempt| match reply {
-                Some(_) => (attempt.node, attempt.connection) != (node, answered.connection),
-                None => attempt.number != answered.number,
+            let Some(answered) = answered.copied() else { continue };
+            attempts.retain(|attempt| match ends_all {
+                true => (attempt.node, attempt.connection) != (node, answered.connection),
+                false => attempt.number != answered.number,
             });
         }
     }
 
     /// The link to `node` is down.
     fn lose(&mut self, node: NodeId) {
-        self.attempts += 1;
-        let connection = self.attempts;
+        self.last += 1;
+        let connection = self.last;
         let lost = self.asked.iter().filter(|attempt| attempt.node == node);
         let lost = lost.filter(|_| !planted(Mutant::LostAttemptForgotten));
         self.lost.extend(lost.map(|&attempt| Attempt { connection, ..attempt }));
         self.asked.retain(|attempt| attempt.node != node);
+    }
+}
+
+/// A forwarded write that ended without an answer: one that comes late still says whether its dot is void.
+#[derive(Debug)]
+pub(crate) struct Unsettled {
+    partition: PartitionId,
+    dot: Dot,
+    attempts: Attempts,
+}
+
+/// So many of them are kept; the dots of others stay gaps.
+const UNSETTLED: usize = 1024;
+
+impl ForwardWork {
+    pub(crate) fn awaits(&self, peer: NodeId) -> bool {
+        self.attempts.awaits(peer)
+    }
+
+    /// The link to `node` is down.
+    fn lose(&mut self, node: NodeId) {
+        self.attempts.lose(node);
         // Asked again, should it come back and nobody else be there: the number makes it the same request.
         self.candidates.insert(0, node);
     }
@@ -89,15 +138,10 @@ impl ForwardWork {
 
     fn outcome(&self) -> Outcome {
         let is_write = matches!(self.request.operation, Operation::Write { .. });
-        match self.is_settled() || !is_write {
+        match self.attempts.are_settled() || !is_write {
             true => Outcome::None,
             false => Outcome::Unknown,
         }
-    }
-
-    /// Nobody can have begun it but those who said how it ended.
-    fn is_settled(&self) -> bool {
-        self.asked.is_empty() && self.lost.is_empty()
     }
 
     fn unreachable(&self) -> Failure {
@@ -115,7 +159,7 @@ impl ForwardWork {
 pub(crate) struct NewForward {
     pub(crate) request: KeyRequest,
     /// Of a write.
-    pub(crate) identity: Option<WriteIdentity>,
+    pub(crate) identity: Option<Box<WriteIdentity>>,
     pub(crate) partition: PartitionId,
     /// In order of preference.
     pub(crate) candidates: Vec<NodeId>,
@@ -141,9 +185,7 @@ impl<E: Engine> Node<E> {
             identity,
             partition,
             candidates,
-            asked: Vec::new(),
-            lost: Vec::new(),
-            attempts: 0,
+            attempts: Attempts::default(),
             take_over_at: deadline,
             incarnation: self.incarnation,
             n,
@@ -162,28 +204,17 @@ impl<E: Engine> Node<E> {
         let deadline = task.deadline;
         work.take_over_at = deadline;
         let place = work.candidates.iter().rposition(|&node| self.is_reachable(node));
-        let again = || {
-            work.asked
-                .last()
-                .map(|attempt| attempt.node)
-                .filter(|&node| node != self.me)
-        };
+        let again = || work.attempts.last_asked().filter(|&node| node != self.me);
         let Some(next) = place.map(|place| work.candidates[place]).or_else(again) else {
-            if work.is_settled() {
+            if work.attempts.are_settled() {
                 let failure = work.unreachable();
-                return self.end_forward(now, &task, Err(failure), out);
+                return self.end_forward(now, id, task, Err(failure), out);
             }
             // Somebody may still answer, or come back and be asked again under the same number.
             return self.tasks.keep(id, task, deadline);
         };
         place.map(|place| work.candidates.remove(place));
-        work.attempts += 1;
-        let attempt = work.attempts;
-        work.asked.push(Attempt {
-            node: next,
-            number: attempt,
-            connection: 0,
-        });
+        let attempt = work.attempts.ask(next);
         if next == self.me {
             let request = (work.request.clone(), work.identity.clone());
             self.tasks.keep(id, task, deadline);
@@ -200,7 +231,7 @@ impl<E: Engine> Node<E> {
             attempt,
             start_by: self.on_clock_of(next, now, start_by),
             deadline: self.on_clock_of(next, now, deadline),
-            identity: work.identity.clone().map(Box::new),
+            identity: work.identity.clone(),
             request: work.request.clone(),
         };
         out.push(Effect::Send { to: next, message });
@@ -217,20 +248,20 @@ impl<E: Engine> Node<E> {
         out: &mut Vec<Effect>,
     ) {
         let Some(mut task) = self.tasks.take_if(id, |work| matches!(work, Work::Forward(_))) else {
-            return;
+            return self.on_late_answer(id, (from, attempt), &reply);
         };
         let Work::Forward(work) = &mut task.work else { return };
-        let was_last = work.was_last(from);
-        work.settle((from, attempt), &reply);
-        let others = !work.candidates.is_empty() || !work.asked.is_empty();
+        let was_last = work.attempts.last_asked() == Some(from);
+        work.attempts.settle((from, attempt), &reply);
+        let others = !work.candidates.is_empty() || work.attempts.await_any();
         match reply {
             Some(reply) if !(work.is_in_doubt(&reply) || others && is_elsewhere(&reply)) => {
                 self.latency.observe(from, task.started, now.monotonic);
-                self.end_forward(now, &task, reply, out);
+                self.end_forward(now, id, task, reply, out);
             }
-            Some(reply) if !is_elsewhere(&reply) && work.asked.is_empty() => {
+            Some(reply) if !is_elsewhere(&reply) && !work.attempts.await_any() => {
                 let failure = work.unreachable();
-                self.end_forward(now, &task, Err(failure), out);
+                self.end_forward(now, id, task, Err(failure), out);
             }
             Some(reply) if !is_elsewhere(&reply) => {
                 // Those that were asked earlier may yet say that they wrote it; another one would know no better.
@@ -254,35 +285,82 @@ impl<E: Engine> Node<E> {
             answered: 0,
             outcome: work.outcome(),
         };
-        self.end_forward(now, &task, Err(failure), out);
+        self.end_forward(now, id, task, Err(failure), out);
     }
 
     /// A write that is passed on has one dot and one stamp, whoever begins it, and how often: given here, where the client came in.
-    pub(crate) fn identity(&mut self, now: Now, partition: PartitionId) -> WriteIdentity {
+    pub(crate) fn identity(&mut self, now: Now, partition: PartitionId, terms: &Terms) -> WriteIdentity {
+        let (modified, expires) = self.stamp(now, terms);
         WriteIdentity {
+            n: partition.n,
             dot: self.replica.next_dot(partition, self.actor()),
-            modified: self.clock.now(now.wall_millis),
+            modified,
+            expires,
             voided: self.voided.get(&partition).cloned().unwrap_or_default(),
         }
     }
 
     /// Replies, and keeps account of the dot: one whose write never was is void, and goes into the clocks with a later write, as a gap
     /// would stay in them for ever.
-    fn end_forward(&mut self, now: Now, task: &Task, reply: Reply, out: &mut Vec<Effect>) {
-        if let Work::Forward(work) = &task.work
-            && let Some(WriteIdentity { dot, voided, .. }) = &work.identity
+    fn end_forward(&mut self, now: Now, id: TaskId, task: Task, reply: Reply, out: &mut Vec<Effect>) {
+        if let Work::Forward(work) = task.work
+            && let Some(WriteIdentity { dot, voided, .. }) = work.identity.as_deref()
         {
-            let void = self.voided.entry(work.partition).or_default();
             if reply.is_ok() {
-                *void = void.difference(voided);
-            } else if work.is_settled() && wrote_nothing(&reply) {
-                void.insert(*dot);
-            }
-            if void.is_empty() {
-                self.voided.remove(&work.partition);
+                self.unvoid(work.partition, voided);
+            } else if !work.attempts.are_settled() {
+                let unsettled = Unsettled {
+                    partition: work.partition,
+                    dot: *dot,
+                    attempts: work.attempts,
+                };
+                self.unsettled.insert(id, unsettled);
+                if self.unsettled.len() > UNSETTLED {
+                    self.unsettled.pop_first();
+                }
+            } else if wrote_nothing(&reply) {
+                self.voided.entry(work.partition).or_default().insert(*dot);
             }
         }
+        self.observe(now, &reply);
         self.reply(now, task.requester, reply, out);
+    }
+
+    /// These voids are with the owners.
+    fn unvoid(&mut self, partition: PartitionId, brought: &CausalContext) {
+        if let Some(void) = self.voided.get_mut(&partition) {
+            *void = void.difference(brought);
+            if void.is_empty() {
+                self.voided.remove(&partition);
+            }
+        }
+    }
+
+    /// A late answer to a write whose client has gone: once all have said that they did not write it, its dot is void.
+    fn on_late_answer(&mut self, id: TaskId, from: (NodeId, u32), reply: &Option<Reply>) {
+        let Some(unsettled) = self.unsettled.get_mut(&id) else {
+            return;
+        };
+        unsettled.attempts.settle(from, reply);
+        let is_written = reply.as_ref().is_some_and(|reply| !wrote_nothing(reply));
+        if !is_written && !unsettled.attempts.are_settled() {
+            return;
+        }
+        let (partition, dot) = (unsettled.partition, unsettled.dot);
+        self.unsettled.remove(&id);
+        if !is_written {
+            self.voided.entry(partition).or_default().insert(dot);
+        }
+    }
+
+    /// What is shown to a client is earlier than what that client writes next through this node.
+    fn observe(&mut self, now: Now, reply: &Reply) {
+        if let Ok(Answer::Found(found)) = reply {
+            for version in &found.versions {
+                // A stamp too far ahead was refused where it came in; here it only moves the clock.
+                let _ = self.clock.observe(now.wall_millis, version.modified);
+            }
+        }
     }
 
     /// The link to the one that was asked is down: whether it began is unknown.
@@ -291,7 +369,7 @@ impl<E: Engine> Node<E> {
             return;
         };
         let Work::Forward(work) = &mut task.work else { return };
-        let was_last = work.was_last(from);
+        let was_last = work.attempts.last_asked() == Some(from);
         work.lose(from);
         match was_last {
             true => self.forward_on(now, id, task, out),
@@ -302,7 +380,7 @@ impl<E: Engine> Node<E> {
     /// One that was asked earlier is out: whoever was asked after it goes on, and is taken over when its own time has come.
     fn await_others(&mut self, now: Now, id: TaskId, task: Task, out: &mut Vec<Effect>) {
         match &task.work {
-            Work::Forward(work) if !work.asked.is_empty() => {
+            Work::Forward(work) if work.attempts.await_any() => {
                 let at = work.take_over_at;
                 self.tasks.keep(id, task, at);
             }
@@ -313,7 +391,7 @@ impl<E: Engine> Node<E> {
     /// A peer is back: requests that wait for somebody to ask, ask it.
     pub(crate) fn on_forward_link_up(&mut self, now: Now, peer: NodeId, out: &mut Vec<Effect>) {
         let waiting = self.tasks.matching(|work| {
-            matches!(work, Work::Forward(forward) if forward.asked.is_empty() && forward.candidates.contains(&peer))
+            matches!(work, Work::Forward(forward) if !forward.attempts.await_any() && forward.candidates.contains(&peer))
         });
         for id in waiting {
             if let Some(task) = self.tasks.take(id) {
@@ -326,49 +404,61 @@ impl<E: Engine> Node<E> {
     pub(crate) fn on_forward(
         &mut self,
         now: Now,
+        from: NodeId,
         (id, attempt): (RequestId, u32),
         (start_by, deadline): (Instant, Instant),
-        (request, identity): (KeyRequest, Option<WriteIdentity>),
+        (request, identity): (KeyRequest, Option<Box<WriteIdentity>>),
         out: &mut Vec<Effect>,
     ) {
-        let is_foreign = |identity: &WriteIdentity| identity.dot.actor.node != id.origin.0;
-        if identity.as_ref().is_some_and(is_foreign) {
-            let name = self.name_of(id.origin);
+        let is_write = matches!(request.operation, Operation::Write { .. });
+        if from != id.origin
+            || is_write != identity.is_some()
+            || identity.as_deref().is_some_and(|given| !is_of(given, from))
+        {
+            let name = self.name_of(from);
             let text =
-                format!("{name} passed on a write under another node's dot: it was refused, and {name} is broken.");
+                format!("{name} passed on a write under an identity that is not its own to give: {name} is broken.");
             return self.warn_once("identity", text, out);
         }
-        if matches!(request.operation, Operation::Write { .. }) {
-            match self.recent.reply(id) {
-                Some(Recent::Running) => return,
-                Some(Recent::Done(reply)) => {
-                    let message = Message::Forwarded {
-                        number: id.number,
-                        attempt,
-                        reply: Some(reply.clone()),
-                    };
-                    return out.push(Effect::Send { to: id.origin, message });
-                }
-                None => {}
-            }
-            if now.monotonic <= start_by || planted(Mutant::LateForwardBegun) {
-                self.recent.begin(id);
-            }
-        }
-        if now.monotonic > start_by && !planted(Mutant::LateForwardBegun) {
-            // The sender asks another owner by now: beginning here would be a second write.
-            self.counters.expired += 1;
-            return out.push(Effect::Send {
-                to: id.origin,
+        let mut answer = |reply| {
+            out.push(Effect::Send {
+                to: from,
                 message: Message::Forwarded {
                     number: id.number,
                     attempt,
-                    reply: None,
+                    reply,
                 },
             });
+        };
+        match self.recent.reply(id) {
+            Some(Recent::Running) => return,
+            Some(Recent::Done(reply)) => return answer(Some(reply.clone())),
+            None => {}
+        }
+        if now.monotonic > start_by && !planted(Mutant::LateForwardBegun) {
+            // The sender asks another owner by now.
+            self.counters.expired += 1;
+            return answer(None);
+        }
+        // What is refused at the door is not remembered: it was not begun.
+        if let Err(failure) = self.readiness().and_then(|()| self.check_load()) {
+            self.counters.count_reply(&Err(failure.clone()));
+            return answer(Some(Err(failure)));
+        }
+        if is_write {
+            self.recent.begin(id);
         }
         self.coordinate(now, Requester::Peer(id, attempt), (request, identity), deadline, out);
     }
+}
+
+/// Whether an identity is this node's to give.
+fn is_of(identity: &WriteIdentity, node: NodeId) -> bool {
+    let is_mine = |actor: Actor| actor.node == node.0;
+    is_mine(identity.dot.actor)
+        && identity.voided.actors().all(is_mine)
+        && !identity.voided.contains(identity.dot)
+        && (1..=MAX_COUNTER).contains(&identity.dot.counter)
 }
 
 /// The node could not serve and did nothing: another one may.
@@ -403,27 +493,27 @@ pub(crate) enum Recent {
     Done(Reply),
 }
 
-/// The last [`REMEMBERED`] forwarded writes.
+/// Forwarded writes that are running (no more than there are tasks), and the last [`REMEMBERED`] that are done.
 #[derive(Debug, Default)]
 pub(crate) struct RecentForwards {
     replies: BTreeMap<RequestId, Recent>,
-    order: VecDeque<RequestId>,
+    done: VecDeque<RequestId>,
 }
 
 impl RecentForwards {
     fn begin(&mut self, id: RequestId) {
         self.replies.insert(id, Recent::Running);
-        self.order.push_back(id);
-        if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.replies.remove(&oldest);
-        }
     }
 
     pub(crate) fn finish(&mut self, id: RequestId, reply: &Reply) {
         if let Some(recent) = self.replies.get_mut(&id) {
             *recent = Recent::Done(reply.clone());
+            self.done.push_back(id);
+        }
+        if self.done.len() > REMEMBERED
+            && let Some(oldest) = self.done.pop_front()
+        {
+            self.replies.remove(&oldest);
         }
     }
 

@@ -182,7 +182,11 @@ impl<E: Engine> Node<E> {
             return;
         };
         let Work::List(work) = &mut task.work else { return };
-        work.waiting.remove(&from);
+        if !work.waiting.remove(&from) {
+            // It has answered already: what is being made of that stays.
+            let deadline = task.deadline;
+            return self.tasks.keep(id, task, deadline);
+        }
         match result {
             Ok(part) => {
                 work.parts.insert(from, part);

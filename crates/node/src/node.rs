@@ -16,7 +16,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::buckets::{Registry, Stored};
 use crate::durable::{Completion, Durable};
-use crate::forwards::RecentForwards;
+use crate::forwards::{RecentForwards, Unsettled};
 use crate::handoff::Handoff;
 use crate::io::{Effect, Input, Level};
 use crate::latency::Latency;
@@ -24,7 +24,7 @@ use crate::memory::{self, Cluster, Memory, OpenError};
 use crate::metrics::{Counters, Usage};
 use crate::reads::PeerRead;
 use crate::settings::{Now, Settings};
-use crate::tasks::{Requester, Tasks, Work};
+use crate::tasks::{Requester, TaskId, Tasks, Work};
 use crate::writes::{PeerWrite, Who};
 
 /// After a restart a node waits so long for a majority of its peers before it serves by what it knows itself.
@@ -53,6 +53,8 @@ pub struct Node<E: Engine> {
     pub(crate) recent: RecentForwards,
     /// Dots of this node that were given to writes which never were, until a later write has brought them to the owners.
     pub(crate) voided: BTreeMap<PartitionId, CausalContext>,
+    /// Forwarded writes whose answers may still come, by their task's number.
+    pub(crate) unsettled: BTreeMap<TaskId, Unsettled>,
     pub(crate) latency: Latency,
     pub(crate) handoff: Handoff,
     pub(crate) counters: Counters,
@@ -111,6 +113,7 @@ impl<E: Engine> Node<E> {
             durable: Durable::default(),
             recent: RecentForwards::default(),
             voided: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             latency: Latency::default(),
             handoff: Handoff::numbered_from(rng.random()),
             counters: Counters::default(),
@@ -299,13 +302,7 @@ impl<E: Engine> Node<E> {
                 deadline,
                 identity,
                 request,
-            } => self.on_forward(
-                now,
-                (id, attempt),
-                (start_by, deadline),
-                (request, identity.map(|identity| *identity)),
-                out,
-            ),
+            } => self.on_forward(now, from, (id, attempt), (start_by, deadline), (request, identity), out),
             Message::Forwarded { number, attempt, reply } => {
                 self.on_forwarded(now, number, (from, attempt), reply, out)
             }

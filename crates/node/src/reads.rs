@@ -42,7 +42,7 @@ pub(crate) struct Guarded {
     pub(crate) value: Option<NewValue>,
     pub(crate) context: Option<annulus_causality::CausalContext>,
     pub(crate) condition: Condition,
-    pub(crate) identity: Option<WriteIdentity>,
+    pub(crate) identity: Option<Box<WriteIdentity>>,
 }
 
 impl<E: Engine> Node<E> {
@@ -264,7 +264,7 @@ impl<E: Engine> Node<E> {
         let is_written = |identity: &WriteIdentity| current.context().contains(identity.dot);
         let context = match guarded.context {
             // What an earlier attempt has written was guarded then; what came after it the writer has not seen.
-            sent if guarded.identity.as_ref().is_some_and(is_written) => sent,
+            sent if guarded.identity.as_deref().is_some_and(is_written) => sent,
             _ if !holds(&guarded.condition, etag) && !planted(Mutant::GuardIgnored) => {
                 return self.reply(now, requester, Err(Failure::ConditionFailed { etag }), out);
             }

@@ -40,7 +40,7 @@ pub(crate) struct NewWrite {
     /// What the writer has seen; nothing where it does not say.
     pub(crate) context: Option<CausalContext>,
     /// Where another node passed it on: what it is in every attempt.
-    pub(crate) identity: Option<WriteIdentity>,
+    pub(crate) identity: Option<Box<WriteIdentity>>,
     /// What a guard's read found, beside what is stored here.
     pub(crate) found: Object,
     pub(crate) terms: Terms,
@@ -130,29 +130,30 @@ impl<E: Engine> Node<E> {
         now: Now,
         address: &Address,
         known: &Object,
-        (value, context, identity): (Option<NewValue>, Option<CausalContext>, Option<WriteIdentity>),
+        (value, context, identity): (Option<NewValue>, Option<CausalContext>, Option<Box<WriteIdentity>>),
         terms: &Terms,
     ) -> Result<(Delta, String), Failure> {
         for (_, version) in known.versions() {
             // A stamp too far ahead was refused where it came in; here it only moves the clock.
             let _ = self.clock.observe(now.wall_millis, version.modified);
         }
-        let modified = match &identity {
-            Some(identity) => self.check_stamp(now, identity.modified)?,
-            None => self.clock.now(now.wall_millis),
+        let given = identity.as_deref();
+        let (modified, expires) = match given {
+            Some(given) => (self.check_stamp(now, given.modified)?, given.expires),
+            None => self.stamp(now, terms),
         };
-        let lifetime = |ttl: std::time::Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        let expires = terms.ttl.map(|ttl| modified.millis.saturating_add(lifetime(ttl)));
         let version = value.map(|new| Version::new(new.value, new.content_type, new.meta, modified, expires));
         if let (Some(version), Some(replaced), ConflictPolicy::Siblings) = (&version, &context, terms.policy) {
             check_siblings(known, version, replaced, terms.max_siblings)?;
         }
         // Last of all, as a dot that is taken and not used leaves a gap in every clock.
-        let WriteIdentity { dot, voided, .. } = identity.unwrap_or_else(|| WriteIdentity {
-            dot: self.replica.next_dot(address.partition, self.actor()),
-            modified,
-            voided: CausalContext::new(),
-        });
+        let (dot, voided) = match identity {
+            Some(given) => (given.dot, given.voided),
+            None => (
+                self.replica.next_dot(address.partition, self.actor()),
+                CausalContext::new(),
+            ),
+        };
         let object = known.write(dot, version, context.as_ref(), terms.policy);
         let mut seen = context.unwrap_or_else(|| known.context().clone());
         seen.insert(dot);
@@ -161,6 +162,16 @@ impl<E: Engine> Node<E> {
         dots.insert(dot);
         let at = wire(address);
         Ok((Delta { at, dots, object }, token))
+    }
+
+    /// When a write that comes here is made, and when it expires.
+    pub(crate) fn stamp(&mut self, now: Now, terms: &Terms) -> (Timestamp, Option<u64>) {
+        let modified = self.clock.now(now.wall_millis);
+        let lifetime = |ttl: std::time::Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        (
+            modified,
+            terms.ttl.map(|ttl| modified.millis.saturating_add(lifetime(ttl))),
+        )
     }
 
     /// An earlier attempt has written this already, and it may have been replaced since: what is known goes out as it is.

@@ -17,13 +17,17 @@ pub struct RequestId {
     pub number: u64,
 }
 
-/// What makes a forwarded write one write, however often it is begun: its dot and its stamp are given where the client came in.
+/// What makes a forwarded write one write, however often it is begun, and by whom: all of it is given where the client came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteIdentity {
+    /// The bucket's replicas there: the dot is one of that partition, and of no other.
+    pub n: u8,
     /// Of the node that the client reached.
     pub dot: Dot,
     /// When it came there, on that node's clock.
     pub modified: Timestamp,
+    /// When it expires, in milliseconds since the Unix epoch; never where there is none.
+    pub expires: Option<u64>,
     /// Dots of that node in this partition that it gave to writes which never were, so that clocks have no gaps.
     pub voided: CausalContext,
 }

@@ -3,6 +3,7 @@
 
 mod declarations;
 mod failures;
+mod identity;
 mod requests;
 mod review;
 mod world;

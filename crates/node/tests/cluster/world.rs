@@ -56,6 +56,10 @@ pub(crate) struct World {
     pub(crate) slow_syncs: Option<Duration>,
     replies: BTreeMap<u64, Reply>,
     next_client: u64,
+    /// Wall clocks that are behind, in milliseconds.
+    pub(crate) behind: BTreeMap<NodeId, u64>,
+    /// Messages of this kind do not reach this node.
+    pub(crate) deaf: Vec<(NodeId, &'static str)>,
     /// Messages of these kinds are lost.
     pub(crate) lose: Vec<&'static str>,
     pub(crate) sent: BTreeMap<&'static str, usize>,
@@ -87,6 +91,8 @@ impl World {
             slow_syncs: None,
             replies: BTreeMap::new(),
             next_client: 0,
+            behind: BTreeMap::new(),
+            deaf: Vec::new(),
             lose: Vec::new(),
             sent: BTreeMap::new(),
             requests: Vec::new(),
@@ -221,7 +227,9 @@ impl World {
     }
 
     fn time(&self, node: NodeId) -> Now {
-        Self::time_of(self.now, self.processes[&node].started)
+        let mut time = Self::time_of(self.now, self.processes[&node].started);
+        time.wall_millis -= self.behind.get(&node).copied().unwrap_or(0);
+        time
     }
 
     fn step(&mut self, node: NodeId, input: Input) {
@@ -247,7 +255,8 @@ impl World {
                         Message::Forward { id, .. } => self.requests.push((message.kind(), id.number)),
                         _ => {}
                     }
-                    if self.up.contains(&(node, to)) && !self.lose.contains(&message.kind()) {
+                    let kind = message.kind();
+                    if self.up.contains(&(node, to)) && !self.lose.contains(&kind) && !self.deaf.contains(&(to, kind)) {
                         self.dispatch(node, to, message);
                     }
                 }

@@ -11,7 +11,13 @@ wire_struct!(RequestId {
     number
 });
 
-wire_struct!(WriteIdentity { dot, modified, voided });
+wire_struct!(WriteIdentity {
+    n,
+    dot,
+    modified,
+    expires,
+    voided
+});
 
 wire_struct!(KeyRequest {
     bucket,

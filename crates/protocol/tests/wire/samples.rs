@@ -148,11 +148,13 @@ fn forward() -> Message {
         incarnation: 1 << 20,
     };
     let identity = Some(Box::new(WriteIdentity {
+        n: 3,
         dot: Dot::new(actor, 21),
         modified: Timestamp {
             millis: 1_790_000_000_000,
             logical: 2,
         },
+        expires: Some(1_790_000_060_000),
         voided: [Dot::new(actor, 20)].into_iter().collect(),
     }));
     Message::Forward {

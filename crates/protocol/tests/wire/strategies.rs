@@ -299,7 +299,15 @@ fn data() -> impl Strategy<Value = Message> {
 }
 
 fn identity() -> impl Strategy<Value = WriteIdentity> {
-    (dot(), timestamp(), context()).prop_map(|(dot, modified, voided)| WriteIdentity { dot, modified, voided })
+    (any::<u8>(), dot(), timestamp(), option::of(number()), context()).prop_map(
+        |(n, dot, modified, expires, voided)| WriteIdentity {
+            n,
+            dot,
+            modified,
+            expires,
+            voided,
+        },
+    )
 }
 
 /// What is said of clients' requests.
