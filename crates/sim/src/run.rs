@@ -206,9 +206,7 @@ impl Run<'_> {
         match lost {
             LostNode::Down(_) => faults::put_down(&mut self.world, lost_node, crate::world::Death::Killed),
             LostNode::CutOff(_) => {
-                for (from, to) in faults::between(&[lost_node], &others) {
-                    faults::block(&mut self.world, from, to);
-                }
+                faults::cut(&mut self.world, faults::between(&[lost_node], &others));
             }
         }
         self.advance(NOTICES_WITHIN);
@@ -216,9 +214,7 @@ impl Run<'_> {
         match lost {
             LostNode::Down(_) => faults::put_up(&mut self.world, lost_node),
             LostNode::CutOff(_) => {
-                for (from, to) in faults::between(&[lost_node], &others) {
-                    faults::unblock(&mut self.world, from, to);
-                }
+                faults::mend(&mut self.world, faults::between(&[lost_node], &others));
             }
         }
         result

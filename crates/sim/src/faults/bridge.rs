@@ -1,6 +1,6 @@
 //! Two groups see each other only through one node that is in both.
 
-use super::{Dice, Fault, between, block, unblock};
+use super::{Dice, Fault, between, cut, mend};
 use crate::world::World;
 
 pub(super) struct Bridge;
@@ -19,15 +19,13 @@ impl Fault for Bridge {
     }
 
     fn begin(&self, world: &mut World, mut dice: Dice) {
-        for (from, to) in pairs(world, &mut dice) {
-            block(world, from, to);
-        }
+        let pairs = pairs(world, &mut dice);
+        cut(world, pairs);
     }
 
     fn end(&self, world: &mut World, mut dice: Dice) {
-        for (from, to) in pairs(world, &mut dice) {
-            unblock(world, from, to);
-        }
+        let pairs = pairs(world, &mut dice);
+        mend(world, pairs);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Nodes are cut off one after the other, and come back together: each has missed another part of what happened.
 
-use super::{Bursts, Dice, Fault, between, block, unblock};
+use super::{Bursts, Dice, Fault, between, cut, mend};
 use crate::world::World;
 
 pub(super) struct Isolate;
@@ -23,15 +23,13 @@ impl Fault for Isolate {
     }
 
     fn begin(&self, world: &mut World, mut dice: Dice) {
-        for (from, to) in pairs(world, &mut dice) {
-            block(world, from, to);
-        }
+        let pairs = pairs(world, &mut dice);
+        cut(world, pairs);
     }
 
     fn end(&self, world: &mut World, mut dice: Dice) {
-        for (from, to) in pairs(world, &mut dice) {
-            unblock(world, from, to);
-        }
+        let pairs = pairs(world, &mut dice);
+        mend(world, pairs);
     }
 }
 

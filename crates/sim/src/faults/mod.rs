@@ -162,14 +162,19 @@ impl Dice {
     }
 }
 
-/// Messages from one to the other do not pass any more, and connections cannot be made.
-pub(crate) fn block(world: &mut World, from: usize, to: usize) {
-    world.link_mut(from, to).blocked += 1;
-    world.break_link(from, to);
+/// From one to the other of each pair nothing passes any more, and connections cannot be made.
+pub(crate) fn cut(world: &mut World, pairs: impl IntoIterator<Item = (usize, usize)>) {
+    for (from, to) in pairs {
+        world.link_mut(from, to).blocked += 1;
+        world.break_link(from, to);
+    }
 }
 
-pub(crate) fn unblock(world: &mut World, from: usize, to: usize) {
-    world.link_mut(from, to).blocked -= 1;
+/// What [`cut`] did is over.
+pub(crate) fn mend(world: &mut World, pairs: impl IntoIterator<Item = (usize, usize)>) {
+    for (from, to) in pairs {
+        world.link_mut(from, to).blocked -= 1;
+    }
 }
 
 /// Every directed pair between two groups.

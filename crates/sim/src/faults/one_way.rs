@@ -1,6 +1,6 @@
 //! One direction of a link is cut: it hears, and is not heard.
 
-use super::{Dice, Fault, block, unblock};
+use super::{Dice, Fault, cut, mend};
 use crate::world::World;
 
 pub(super) struct OneWay;
@@ -19,15 +19,13 @@ impl Fault for OneWay {
     }
 
     fn begin(&self, world: &mut World, mut dice: Dice) {
-        for (from, to) in pairs(world, &mut dice) {
-            block(world, from, to);
-        }
+        let pairs = pairs(world, &mut dice);
+        cut(world, pairs);
     }
 
     fn end(&self, world: &mut World, mut dice: Dice) {
-        for (from, to) in pairs(world, &mut dice) {
-            unblock(world, from, to);
-        }
+        let pairs = pairs(world, &mut dice);
+        mend(world, pairs);
     }
 }
 

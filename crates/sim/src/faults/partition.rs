@@ -1,6 +1,6 @@
 //! The network is cut in two.
 
-use super::{Dice, Fault, between, block, unblock};
+use super::{Dice, Fault, between, cut, mend};
 use crate::world::World;
 
 pub(super) struct Partition;
@@ -20,15 +20,11 @@ impl Fault for Partition {
 
     fn begin(&self, world: &mut World, mut dice: Dice) {
         let (one, other) = dice.halves(world);
-        for (from, to) in between(&one, &other) {
-            block(world, from, to);
-        }
+        cut(world, between(&one, &other));
     }
 
     fn end(&self, world: &mut World, mut dice: Dice) {
         let (one, other) = dice.halves(world);
-        for (from, to) in between(&one, &other) {
-            unblock(world, from, to);
-        }
+        mend(world, between(&one, &other));
     }
 }
