@@ -427,5 +427,15 @@ pub enum Failure {
     },
 }
 
+impl Failure {
+    /// What became of the request: a failure that does not say so has done nothing.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Failure::QuorumUnreachable { outcome, .. } | Failure::TimedOut { outcome, .. } => *outcome,
+            _ => Outcome::None,
+        }
+    }
+}
+
 /// The answer to a request, or why there is none.
 pub type Reply = Result<Answer, Failure>;

@@ -63,7 +63,7 @@ impl<E: Engine> Node<E> {
         out: &mut Vec<Effect>,
         then: impl FnOnce(&mut Self, &mut Vec<Effect>),
     ) {
-        match self.readiness().and_then(|()| self.check_load()) {
+        match self.admits() {
             Ok(()) => then(self, out),
             Err(failure) => self.reply(now, requester, Err(failure), out),
         }
@@ -83,8 +83,7 @@ impl<E: Engine> Node<E> {
         request: KeyRequest,
         out: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
-        self.readiness()?;
-        self.check_load()?;
+        self.admits()?;
         let config = self.bucket_config(&request.bucket);
         let terms = self.terms(now, &config, &request.options)?;
         let address = self.address(&request.bucket, &request.key, config.n)?;
@@ -122,34 +121,42 @@ impl<E: Engine> Node<E> {
         Ok(())
     }
 
-    /// Coordinates a request here, whoever else could.
+    /// Coordinates a request that this node admits, whoever else could.
     pub(crate) fn coordinate(
+        &mut self,
+        now: Now,
+        requester: Requester,
+        passed_on: (KeyRequest, Option<Box<WriteIdentity>>),
+        deadline: annulus_causality::Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Err(failure) = self.try_passed_on(now, requester, passed_on, deadline, out) {
+            self.reply(now, requester, Err(failure), out);
+        }
+    }
+
+    fn try_passed_on(
         &mut self,
         now: Now,
         requester: Requester,
         (request, identity): (KeyRequest, Option<Box<WriteIdentity>>),
         deadline: annulus_causality::Instant,
         out: &mut Vec<Effect>,
-    ) {
-        let result = self.readiness().and_then(|()| self.check_load()).and_then(|()| {
-            let config = self.bucket_config(&request.bucket);
-            let terms = Terms {
-                deadline,
-                ..self.terms(now, &config, &request.options)?
-            };
-            let address = self.address(&request.bucket, &request.key, config.n)?;
-            if let Some(given) = identity.as_deref()
-                && given.n != config.n
-            {
-                let bucket = request.bucket.as_str();
-                let reason = format!("the nodes differ about bucket {bucket}, which is being declared; try again");
-                return Err(Failure::NotReady { reason });
-            }
-            self.try_coordinate(now, requester, (request, identity), (address, terms), out)
-        });
-        if let Err(failure) = result {
-            self.reply(now, requester, Err(failure), out);
+    ) -> Result<(), Failure> {
+        let config = self.bucket_config(&request.bucket);
+        let terms = Terms {
+            deadline,
+            ..self.terms(now, &config, &request.options)?
+        };
+        let address = self.address(&request.bucket, &request.key, config.n)?;
+        if let Some(given) = identity.as_deref()
+            && given.n != config.n
+        {
+            let bucket = request.bucket.as_str();
+            let reason = format!("the nodes differ about bucket {bucket}, which is being declared; try again");
+            return Err(Failure::NotReady { reason });
         }
+        self.try_coordinate(now, requester, (request, identity), (address, terms), out)
     }
 
     fn try_coordinate(

@@ -218,7 +218,11 @@ impl<E: Engine> Node<E> {
         if next == self.me {
             let request = (work.request.clone(), work.identity.clone());
             self.tasks.keep(id, task, deadline);
-            return self.coordinate(now, Requester::Task(id, attempt as usize), request, deadline, out);
+            let requester = Requester::Task(id, attempt as usize);
+            return match self.admits() {
+                Ok(()) => self.coordinate(now, requester, request, deadline, out),
+                Err(failure) => self.reply(now, requester, Err(failure), out),
+            };
         }
         let start_by = deadline.min(now.monotonic + self.latency.take_over(next));
         work.take_over_at = start_by;
@@ -441,7 +445,7 @@ impl<E: Engine> Node<E> {
             return answer(None);
         }
         // What is refused at the door is not remembered: it was not begun.
-        if let Err(failure) = self.readiness().and_then(|()| self.check_load()) {
+        if let Err(failure) = self.admits() {
             self.counters.count_reply(&Err(failure.clone()));
             return answer(Some(Err(failure)));
         }
@@ -474,13 +478,7 @@ fn is_elsewhere(reply: &Reply) -> bool {
 
 /// The reply says that the request wrote nothing, and never will.
 fn wrote_nothing(reply: &Reply) -> bool {
-    match reply {
-        Ok(_) => false,
-        Err(Failure::QuorumUnreachable { outcome, .. } | Failure::TimedOut { outcome, .. }) => {
-            *outcome == Outcome::None
-        }
-        Err(_) => true,
-    }
+    reply.as_ref().is_err_and(|failure| failure.outcome() == Outcome::None)
 }
 
 /// Forwarded writes that are remembered, so that one sent again is answered and not done again.

@@ -471,7 +471,13 @@ impl<E: Engine> Node<E> {
         }
     }
 
-    pub(crate) fn check_load(&self) -> Result<(), Failure> {
+    /// Whether another request may begin here.
+    pub(crate) fn admits(&self) -> Result<(), Failure> {
+        self.readiness()?;
+        self.check_load()
+    }
+
+    fn check_load(&self) -> Result<(), Failure> {
         let limit = self.settings.max_tasks;
         if planted(Mutant::UnboundedRequests) {
             return Ok(());

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use annulus_checker::{Action, Operation, Outcome, Replaces};
 use annulus_coordinator::{
-    Answer, Durability, Failure, KeyRequest, Level, ListRequest, Mode, NewValue, Operation as Asked, Options, Reply,
-    Request, Written,
+    Answer, Durability, KeyRequest, Level, ListRequest, Mode, NewValue, Operation as Asked, Options, Outcome as Said,
+    Reply, Request, Written,
 };
 use annulus_ring::{Bucket, Key};
 
@@ -18,7 +18,8 @@ const SLACK_US: u64 = 500_000;
 const TIMEOUT_US: u64 = 5_000_000;
 
 /// A request that was not answered yet.
-pub(crate) struct Pending {
+struct Pending {
+    bucket: &'static str,
     operation: Operation,
     timeout_us: u64,
     options: Options,
@@ -27,7 +28,7 @@ pub(crate) struct Pending {
 
 enum Kind {
     Key,
-    List { bucket: &'static str, limit: usize },
+    List { limit: usize },
     Foreign,
 }
 
@@ -35,7 +36,7 @@ enum Kind {
 #[derive(Default)]
 pub(crate) struct Clients {
     numbers: u64,
-    pending: BTreeMap<u64, (&'static str, Pending)>,
+    pending: BTreeMap<u64, Pending>,
     pub(crate) operations: Vec<Operation>,
     pub(crate) sights: BTreeMap<(&'static str, String), Vec<(u32, Sight)>>,
     /// Keys that somebody wrote, or tried to.
@@ -97,7 +98,7 @@ impl Clients {
                 (Action::Get { strict }, Some(asked))
             }
             Ask::List { limit } => {
-                kind = Kind::List { bucket, limit };
+                kind = Kind::List { limit };
                 (Action::Get { strict }, None)
             }
         };
@@ -136,18 +137,14 @@ impl Clients {
             action,
             outcome: Outcome::Unknown,
         };
-        self.pending.insert(
-            number,
-            (
-                bucket,
-                Pending {
-                    operation,
-                    timeout_us,
-                    options,
-                    kind,
-                },
-            ),
-        );
+        let pending = Pending {
+            bucket,
+            operation,
+            timeout_us,
+            options,
+            kind,
+        };
+        self.pending.insert(number, pending);
         (number, request)
     }
 
@@ -161,10 +158,11 @@ impl Clients {
     /// # Errors
     /// An answer that must not be.
     pub(crate) fn end(&mut self, number: u64, at: Nanos, reply: Option<&Reply>) -> Result<(), String> {
-        let Some((bucket, pending)) = self.pending.remove(&number) else {
+        let Some(pending) = self.pending.remove(&number) else {
             return Ok(());
         };
         let Pending {
+            bucket,
             mut operation,
             timeout_us,
             options,
@@ -175,7 +173,7 @@ impl Clients {
         // Whoever was asked may have passed it on until this moment, and that one begins it before its deadline.
         operation.deadline_us = end_us + timeout_us + SLACK_US;
         match kind {
-            Kind::List { bucket, limit } => return self.check_list(bucket, limit, reply),
+            Kind::List { limit } => return self.check_list(bucket, limit, reply),
             Kind::Foreign => {
                 return match reply {
                     Some(Ok(_)) => Err(format!("request {number} was done with another key's context")),
@@ -221,7 +219,7 @@ impl Clients {
             Some(Ok(other)) => return Err(format!("request {number} was answered by {other:?}")),
             Some(Err(failure)) => {
                 let is_read = matches!(operation.action, Action::Get { .. });
-                operation.outcome = match is_read || wrote_nothing(failure) {
+                operation.outcome = match is_read || failure.outcome() == Said::None {
                     true => Outcome::Nothing,
                     false => Outcome::Unknown,
                 };
@@ -312,13 +310,4 @@ pub(crate) fn read_value(value: &[u8]) -> u64 {
         .next()
         .and_then(|number| number.parse().ok())
         .unwrap_or(0)
-}
-
-/// The failure says that nothing was written, and never will be.
-fn wrote_nothing(failure: &Failure) -> bool {
-    use annulus_coordinator::Outcome as Said;
-    match failure {
-        Failure::QuorumUnreachable { outcome, .. } | Failure::TimedOut { outcome, .. } => *outcome == Said::None,
-        _ => true,
-    }
 }

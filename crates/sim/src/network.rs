@@ -171,8 +171,8 @@ impl World {
         let due = (now + delay + link.extra_delay).max(link.last_due);
         link.last_due = due;
         let generation = link.generation;
-        if is_twice {
-            let message = message.clone();
+        let again = is_twice.then(|| message.clone());
+        for message in again.into_iter().chain([message]) {
             self.queue.push(
                 due,
                 Event::Message {
@@ -183,14 +183,5 @@ impl World {
                 },
             );
         }
-        self.queue.push(
-            due,
-            Event::Message {
-                from,
-                to,
-                generation,
-                message,
-            },
-        );
     }
 }

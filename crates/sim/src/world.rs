@@ -1,7 +1,7 @@
 //! All machines and what is under way between them: one event after the other, each at its simulated time.
 
 use annulus_coordinator::{Reply, Request};
-use annulus_node::{ClientId, Effect, Input, Level, Node, Settings};
+use annulus_node::{ClientId, Effect, Input, Level, Node, Now, Settings};
 use annulus_protocol::Message;
 use annulus_ring::{NodeId, NodeName, Partitions};
 use annulus_storage::Replica;
@@ -305,7 +305,7 @@ impl World {
             }
         }
         self.interpret(node, out);
-        self.finish(node);
+        self.drive(node, |_, _, _| {});
     }
 
     /// Ends a process, if it runs.
@@ -385,23 +385,17 @@ impl World {
         if process.paused > 0 && process.node.is_some() {
             return process.held.push(input);
         }
-        let now = process.now(self.now);
-        let mut out = Vec::new();
-        if let Some(state) = &mut process.node {
-            state.step(now, input, &mut out);
-            state.finish(now, &mut out);
-            self.interpret(node, out);
-            self.after(node);
-        }
+        self.drive(node, |state, now, out| state.step(now, input, out));
     }
 
-    fn finish(&mut self, node: usize) {
+    /// A round of a node that runs: what it does, and what comes of it.
+    fn drive(&mut self, node: usize, act: impl FnOnce(&mut Node<Disk>, Now, &mut Vec<Effect>)) {
         let process = &mut self.processes[node];
         let now = process.now(self.now);
         let mut out = Vec::new();
-        if let Some(state) = &mut process.node {
-            state.finish(now, &mut out);
-        }
+        let Some(state) = &mut process.node else { return };
+        act(state, now, &mut out);
+        state.finish(now, &mut out);
         self.interpret(node, out);
         self.after(node);
     }
@@ -418,16 +412,13 @@ impl World {
     }
 
     fn run_timers(&mut self, node: usize) {
-        let process = &mut self.processes[node];
-        let now = process.now(self.now);
-        let mut out = Vec::new();
-        let Some(state) = &mut process.node else { return };
-        if state.next_deadline().is_some_and(|at| at <= now.monotonic) {
-            state.on_deadline(now, &mut out);
-            state.finish(now, &mut out);
+        let process = &self.processes[node];
+        let now = process.now(self.now).monotonic;
+        let Some(state) = &process.node else { return };
+        match state.next_deadline().is_some_and(|at| at <= now) {
+            true => self.drive(node, |state, now, out| state.on_deadline(now, out)),
+            false => self.after(node),
         }
-        self.interpret(node, out);
-        self.after(node);
     }
 
     /// Sees to the next timer, and to a disk that failed.

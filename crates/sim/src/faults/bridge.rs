@@ -1,33 +1,14 @@
 //! Two groups see each other only through one node that is in both.
 
-use super::{Dice, Fault, between, cut, mend};
+use super::{Bursts, Cut, Dice, between};
 use crate::world::World;
 
-pub(super) struct Bridge;
-
-impl Fault for Bridge {
-    fn name(&self) -> &'static str {
-        "bridge"
-    }
-
-    fn about(&self) -> &'static str {
-        "two groups of nodes reach each other only through one node"
-    }
-
-    fn spares_processes(&self) -> bool {
-        true
-    }
-
-    fn begin(&self, world: &mut World, mut dice: Dice) {
-        let pairs = pairs(world, &mut dice);
-        cut(world, pairs);
-    }
-
-    fn end(&self, world: &mut World, mut dice: Dice) {
-        let pairs = pairs(world, &mut dice);
-        mend(world, pairs);
-    }
-}
+pub(super) const BRIDGE: Cut = Cut {
+    name: "bridge",
+    about: "two groups of nodes reach each other only through one node",
+    bursts: Bursts::Never,
+    pairs,
+};
 
 fn pairs(world: &World, dice: &mut Dice) -> Vec<(usize, usize)> {
     let nodes = dice.shuffled(world);

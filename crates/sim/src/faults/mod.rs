@@ -84,7 +84,7 @@ pub(crate) trait Fault: Sync {
 pub(crate) const ALL: [&dyn Fault; 25] = [
     &bit_rot::BitRot,
     &blackout::Blackout,
-    &bridge::Bridge,
+    &bridge::BRIDGE,
     &clock_jump::ClockJump,
     &clock_years::ClockYears,
     &clog::Clog,
@@ -92,11 +92,11 @@ pub(crate) const ALL: [&dyn Fault; 25] = [
     &crash::Crash,
     &crash_in_recovery::CrashInRecovery,
     &disk_full::DiskFull,
-    &isolate::Isolate,
+    &isolate::ISOLATE,
     &lost_answer::LostAnswer,
     &lost_record::LostRecord,
-    &one_way::OneWay,
-    &partition::Partition,
+    &one_way::ONE_WAY,
+    &partition::PARTITION,
     &pause::Pause,
     &power_loss::PowerLoss,
     &read_error::ReadError,
@@ -159,6 +159,43 @@ impl Dice {
         let mut nodes = self.shuffled(world);
         let rest = nodes.split_off(self.0.random_range(1..world.count()));
         (nodes, rest)
+    }
+}
+
+/// A fault that cuts pairs of nodes from each other, and is otherwise as every such fault.
+pub(crate) struct Cut {
+    name: &'static str,
+    about: &'static str,
+    bursts: Bursts,
+    /// Whom it cuts: from, to.
+    pairs: fn(&World, &mut Dice) -> Vec<(usize, usize)>,
+}
+
+impl Fault for Cut {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn about(&self) -> &'static str {
+        self.about
+    }
+
+    fn spares_processes(&self) -> bool {
+        true
+    }
+
+    fn bursts(&self) -> Bursts {
+        self.bursts
+    }
+
+    fn begin(&self, world: &mut World, mut dice: Dice) {
+        let pairs = (self.pairs)(world, &mut dice);
+        cut(world, pairs);
+    }
+
+    fn end(&self, world: &mut World, mut dice: Dice) {
+        let pairs = (self.pairs)(world, &mut dice);
+        mend(world, pairs);
     }
 }
 
