@@ -5,15 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use annulus_ring::NodeId;
+use annulus_storage::engine::memory::Records;
 use annulus_storage::engine::{Batch, EngineSize, Operation, Space, Visit};
 use annulus_storage::{Engine, EngineError, Syncer};
 use bytes::Bytes;
-
-type Records = BTreeMap<Bytes, Bytes>;
 
 /// A disk, which outlives the process that writes to it. Clones are the same disk.
 #[derive(Clone, Debug)]
@@ -25,12 +23,11 @@ pub(crate) struct Disk {
 
 #[derive(Clone, Debug, Default)]
 struct State {
-    spaces: [Records; Space::ALL.len()],
+    records: Records,
     /// What undoes each batch that no sync has covered, oldest first.
     unsynced: Vec<Vec<Operation>>,
     /// Batches that were applied, ever.
     applied: u64,
-    bytes: u64,
     capacity_bytes: Option<u64>,
     write_error: bool,
     sync_error: bool,
@@ -86,7 +83,7 @@ impl Disk {
         let kept = kept.min(state.unsynced.len());
         for batch in state.unsynced.split_off(kept).into_iter().rev() {
             for operation in batch.into_iter().rev() {
-                state.write(operation);
+                state.records.write(operation);
             }
         }
         state.unsynced.clear();
@@ -123,7 +120,7 @@ impl Disk {
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.state().bytes
+        self.state().records.bytes()
     }
 
     /// All that is on it now, as another disk.
@@ -189,16 +186,16 @@ impl Disk {
     }
 
     /// Changes what lies there, by no batch.
-    fn change(&self, space: Space, place: u64, change: impl FnOnce(&Records, &Bytes) -> Option<Bytes>) {
+    fn change(&self, space: Space, place: u64, change: impl FnOnce(&BTreeMap<Bytes, Bytes>, &Bytes) -> Option<Bytes>) {
         let mut state = self.state();
-        let records = &state.spaces[usize::from(space.tag()) - 1];
+        let records = state.records.of(space);
         let place = (place % (records.len() as u64).max(1)) as usize;
         let Some((key, value)) = records.iter().nth(place) else {
             return;
         };
         let value = change(records, value);
         let key = key.clone();
-        state.write(Operation { space, key, value });
+        state.records.write(Operation { space, key, value });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -207,33 +204,8 @@ impl Disk {
 }
 
 impl State {
-    /// Writes one record and returns what undoes it.
-    fn write(&mut self, operation: Operation) -> Operation {
-        let Operation { space, key, value } = operation;
-        let records = &mut self.spaces[usize::from(space.tag()) - 1];
-        let size = |value: &Bytes| (key.len() + value.len()) as u64;
-        let added = value.as_ref().map_or(0, size);
-        let before = match value {
-            Some(value) => records.insert(key.clone(), value),
-            None => records.remove(&key),
-        };
-        self.bytes = self.bytes + added - before.as_ref().map_or(0, size);
-        Operation {
-            space,
-            key,
-            value: before,
-        }
-    }
-
     fn room_for(&self, bytes: usize) -> Result<(), EngineError> {
-        match self.capacity_bytes {
-            Some(capacity) if self.bytes + bytes as u64 > capacity => Err(EngineError::Full {
-                doing: "a batch",
-                before_writing: true,
-                detail: format!("{} of {capacity} bytes are used", self.bytes),
-            }),
-            _ => Ok(()),
-        }
+        self.records.room_for(bytes, self.capacity_bytes)
     }
 
     fn check_read(&self) -> Result<(), EngineError> {
@@ -256,22 +228,13 @@ impl Engine for Disk {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         let state = self.state();
         state.check_read()?;
-        Ok(state.spaces[usize::from(space.tag()) - 1].get(key).cloned())
+        Ok(state.records.of(space).get(key).cloned())
     }
 
     fn scan(&self, space: Space, from: &[u8], until: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        if until.is_some_and(|until| until <= from) {
-            return Ok(());
-        }
-        let upper = until.map_or(Bound::Unbounded, Bound::Excluded);
         let state = self.state();
         state.check_read()?;
-        let records = &state.spaces[usize::from(space.tag()) - 1];
-        for (key, value) in records.range::<[u8], _>((Bound::Included(from), upper)) {
-            if visit(key, value).is_break() {
-                break;
-            }
-        }
+        state.records.scan(space, from, until, visit);
         Ok(())
     }
 
@@ -283,7 +246,7 @@ impl Engine for Disk {
         state.room_for(batch.bytes())?;
         let mut undo = Vec::with_capacity(batch.len());
         for operation in batch {
-            undo.push(state.write(operation));
+            undo.push(state.records.write(operation));
         }
         state.unsynced.push(undo);
         state.applied += 1;
@@ -301,7 +264,7 @@ impl Engine for Disk {
 
     fn size(&self) -> EngineSize {
         EngineSize {
-            disk_bytes: self.state().bytes,
+            disk_bytes: self.state().records.bytes(),
             cache_limit_bytes: 0,
         }
     }

@@ -10,7 +10,68 @@ use bytes::Bytes;
 
 use super::{Batch, Engine, EngineError, EngineSize, Operation, Space, Syncer, Visit};
 
-type Records = BTreeMap<Bytes, Bytes>;
+/// Records in maps, a map a space; what an engine in memory and a simulated disk are made of.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    spaces: [BTreeMap<Bytes, Bytes>; Space::ALL.len()],
+    bytes: u64,
+}
+
+impl Records {
+    /// The records of a space, by key.
+    pub fn of(&self, space: Space) -> &BTreeMap<Bytes, Bytes> {
+        &self.spaces[usize::from(space.tag()) - 1]
+    }
+
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Writes one record and returns what undoes it.
+    pub fn write(&mut self, operation: Operation) -> Operation {
+        let Operation { space, key, value } = operation;
+        let records = &mut self.spaces[usize::from(space.tag()) - 1];
+        let size = |value: &Bytes| (key.len() + value.len()) as u64;
+        let added = value.as_ref().map_or(0, size);
+        let before = match value {
+            Some(value) => records.insert(key.clone(), value),
+            None => records.remove(&key),
+        };
+        self.bytes = self.bytes + added - before.as_ref().map_or(0, size);
+        Operation {
+            space,
+            key,
+            value: before,
+        }
+    }
+
+    /// See [`Engine::scan`].
+    pub fn scan(&self, space: Space, from: &[u8], until: Option<&[u8]>, visit: &mut Visit<'_>) {
+        if until.is_some_and(|until| until <= from) {
+            return;
+        }
+        let upper = until.map_or(Bound::Unbounded, Bound::Excluded);
+        for (key, value) in self.of(space).range::<[u8], _>((Bound::Included(from), upper)) {
+            if visit(key, value).is_break() {
+                break;
+            }
+        }
+    }
+
+    /// # Errors
+    /// [`EngineError::Full`] where so many bytes more are above the capacity; none for no bound.
+    pub fn room_for(&self, bytes: usize, capacity: Option<u64>) -> Result<(), EngineError> {
+        match capacity {
+            Some(capacity) if self.bytes + bytes as u64 > capacity => Err(EngineError::Full {
+                doing: "a batch",
+                before_writing: true,
+                detail: format!("{} of {capacity} bytes are used", self.bytes),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// Records in maps. See the module.
 #[derive(Clone, Debug, Default)]
@@ -20,10 +81,9 @@ pub struct MemoryEngine {
 
 #[derive(Debug, Default)]
 struct State {
-    spaces: [Records; Space::ALL.len()],
+    records: Records,
     /// What was overwritten since the last sync, oldest first: played back by a crash.
     undo: Vec<Operation>,
-    bytes: u64,
     capacity_bytes: Option<u64>,
     next_failure: Option<EngineError>,
     syncs: u64,
@@ -49,7 +109,7 @@ impl MemoryEngine {
     pub fn crash(&self) {
         let mut state = self.state();
         for operation in std::mem::take(&mut state.undo).into_iter().rev() {
-            state.write(operation);
+            state.records.write(operation);
         }
     }
 
@@ -65,33 +125,8 @@ impl MemoryEngine {
 }
 
 impl State {
-    /// Writes one record and returns what undoes it.
-    fn write(&mut self, operation: Operation) -> Operation {
-        let Operation { space, key, value } = operation;
-        let records = &mut self.spaces[usize::from(space.tag()) - 1];
-        let size = |value: &Bytes| (key.len() + value.len()) as u64;
-        let added = value.as_ref().map_or(0, size);
-        let before = match value {
-            Some(value) => records.insert(key.clone(), value),
-            None => records.remove(&key),
-        };
-        self.bytes = self.bytes + added - before.as_ref().map_or(0, size);
-        Operation {
-            space,
-            key,
-            value: before,
-        }
-    }
-
     fn room_for(&self, bytes: usize) -> Result<(), EngineError> {
-        match self.capacity_bytes {
-            Some(capacity) if self.bytes + bytes as u64 > capacity => Err(EngineError::Full {
-                doing: "a batch",
-                before_writing: true,
-                detail: format!("{} of {capacity} bytes are used", self.bytes),
-            }),
-            _ => Ok(()),
-        }
+        self.records.room_for(bytes, self.capacity_bytes)
     }
 
     fn injected_failure(&mut self) -> Result<(), EngineError> {
@@ -101,21 +136,11 @@ impl State {
 
 impl Engine for MemoryEngine {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.state().spaces[usize::from(space.tag()) - 1].get(key).cloned())
+        Ok(self.state().records.of(space).get(key).cloned())
     }
 
     fn scan(&self, space: Space, from: &[u8], until: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        if until.is_some_and(|until| until <= from) {
-            return Ok(());
-        }
-        let upper = until.map_or(Bound::Unbounded, Bound::Excluded);
-        let state = self.state();
-        let records = &state.spaces[usize::from(space.tag()) - 1];
-        for (key, value) in records.range::<[u8], _>((Bound::Included(from), upper)) {
-            if visit(key, value).is_break() {
-                break;
-            }
-        }
+        self.state().records.scan(space, from, until, visit);
         Ok(())
     }
 
@@ -125,7 +150,7 @@ impl Engine for MemoryEngine {
         state.injected_failure()?;
         state.room_for(batch.bytes())?;
         for operation in batch {
-            let undo = state.write(operation);
+            let undo = state.records.write(operation);
             state.undo.push(undo);
         }
         Ok(())
@@ -141,7 +166,7 @@ impl Engine for MemoryEngine {
 
     fn size(&self) -> EngineSize {
         EngineSize {
-            disk_bytes: self.state().bytes,
+            disk_bytes: self.state().records.bytes(),
             cache_limit_bytes: 0,
         }
     }
