@@ -40,6 +40,7 @@ impl NodeView for Fake {
                 incarnation: 1,
             },
             seen: None,
+            witnessed: None,
             clock: annulus_causality::Instant::ZERO,
         }
     }

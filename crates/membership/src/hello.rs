@@ -6,6 +6,15 @@ use annulus_ring::NodeName;
 use crate::record::{ClusterId, MemberRecord};
 use crate::secret::array;
 
+/// What a node said of its disk: a later incarnation of it whose directory begins with less was given an older one, or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Witnessed {
+    /// The incarnation that said so; above 0.
+    pub incarnation: u64,
+    /// The last batch that survives power loss there.
+    pub batch: u64,
+}
+
 /// The first thing a node says on a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -20,6 +29,8 @@ pub struct Hello {
     /// The greatest incarnation that the sayer has seen of the node it speaks to; none where it does not know whom it
     /// speaks to, or has never seen it.
     pub seen: Option<u64>,
+    /// How far that node's disk was when it last told the sayer; none where it never did.
+    pub witnessed: Option<Witnessed>,
     /// The sayer's clock.
     pub clock: Instant,
 }
@@ -103,6 +114,9 @@ impl Hello {
         self.record.encode(out);
         // Incarnations begin at 1: 0 is free to say "none".
         put_varint(out, self.seen.unwrap_or(0));
+        let Witnessed { incarnation, batch } = self.witnessed.unwrap_or_default();
+        put_varint(out, incarnation);
+        put_varint(out, batch);
         put_varint(out, self.clock.nanos());
     }
 
@@ -119,6 +133,11 @@ impl Hello {
             cluster: decode_cluster(reader)?,
             record: MemberRecord::decode(reader)?,
             seen: Some(reader.varint("incarnation")?).filter(|&seen| seen > 0),
+            witnessed: Some(Witnessed {
+                incarnation: reader.varint("incarnation")?,
+                batch: reader.varint("batch")?,
+            })
+            .filter(|witnessed| witnessed.incarnation > 0),
             clock: Instant::from_nanos(reader.varint("clock")?),
         })
     }

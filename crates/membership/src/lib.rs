@@ -23,7 +23,7 @@ mod vote;
 pub use action::Action;
 pub use detector::{Detector, Liveness, Timing};
 pub use gossip::{Advertised, Candidate, Formation, Gossip, ShownVote};
-pub use hello::{Hello, HelloError};
+pub use hello::{Hello, HelloError, Witnessed};
 pub use membership::{Known, MemberState, Membership, Settings};
 pub use record::{
     ClusterId, ClusterIdError, MAX_ADDRESS_BYTES, MAX_MEMBERS, MAX_VERSION_BYTES, MemberRecord, next_incarnation,

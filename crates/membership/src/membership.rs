@@ -268,6 +268,7 @@ impl Membership {
             cluster: self.cluster(),
             record: self.me.clone(),
             seen: to.and_then(|node| self.record(node)).map(|record| record.incarnation),
+            witnessed: None,
             clock: now,
         }
     }

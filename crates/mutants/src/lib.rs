@@ -51,11 +51,17 @@ pub enum Mutant {
     UnboundedRequests,
     /// A version is shown after its time.
     ExpiredShown,
+    /// The log is dropped though an owner that is away may lack what it names.
+    LogDroppedEarly,
+    /// An owner that lost its data counts again once it has caught up with one other.
+    TrustedAfterOne,
+    /// An owner that lost its data counts at once.
+    DoubtIgnored,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 22] = [
+    pub const ALL: [Mutant; 25] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -78,6 +84,9 @@ impl Mutant {
         Mutant::HintForgottenWhenSent,
         Mutant::UnboundedRequests,
         Mutant::ExpiredShown,
+        Mutant::LogDroppedEarly,
+        Mutant::TrustedAfterOne,
+        Mutant::DoubtIgnored,
     ];
 }
 

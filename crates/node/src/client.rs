@@ -50,10 +50,23 @@ impl<E: Engine> Node<E> {
                 self.reply(now, requester, reply, out);
             }
             Request::Ready => {
-                let reply = self.readiness().map(|()| Answer::Ready);
+                let reply = self.readiness().and_then(|()| self.is_whole()).map(|()| Answer::Ready);
                 self.reply(now, requester, reply, out);
             }
         }
+    }
+
+    /// Whether nothing that this node owns is in doubt.
+    fn is_whole(&self) -> Result<(), Failure> {
+        let doubtful = self.doubtful().len();
+        if doubtful == 0 {
+            return Ok(());
+        }
+        Err(Failure::NotReady {
+            reason: format!(
+                "{doubtful} of its partitions are being refilled from their other owners, which serve them until then; it goes on by itself"
+            ),
+        })
     }
 
     fn when_ready(
@@ -91,7 +104,7 @@ impl<E: Engine> Node<E> {
         let is_read = request.operation == Operation::Get;
         let candidates = match is_read {
             // An owner reads by itself: its own object costs nothing.
-            true if who.is_owner() => vec![self.me],
+            true if who.is_owner() && !self.is_in_doubt(address.partition) => vec![self.me],
             true => self.shuffled(who.live_owners().collect()),
             false => {
                 let cluster = self.cluster()?;
@@ -167,6 +180,11 @@ impl<E: Engine> Node<E> {
         (address, terms): (Address, Terms),
         out: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
+        if self.is_owner(&address) && self.is_in_doubt(address.partition) {
+            return Err(Failure::NotReady {
+                reason: format!("partition {} is being refilled here; the other owners serve it", address.partition),
+            });
+        }
         match request.operation {
             Operation::Get => self.start_read(now, requester, address, terms, Then::Reply, out),
             Operation::Write {

@@ -18,6 +18,8 @@ pub(crate) enum Completion {
     PeerWrite { peer: NodeId, request: u64 },
     /// A delivered hint is durable here.
     Hint { peer: NodeId, sequence: u64 },
+    /// What a co-owner sent to catch up with it is durable here.
+    CaughtUp { peer: NodeId, request: u64 },
     /// A bucket's declaration that this node takes is durable here.
     Declare(TaskId),
     /// This node's vote for a first formation is durable.
@@ -95,6 +97,11 @@ impl Durable {
         let needed = self.last_synced < self.last_applied && !self.syncing;
         self.syncing |= needed;
         needed.then_some(self.last_applied)
+    }
+
+    /// The last batch that survives power loss.
+    pub(crate) fn last_synced(&self) -> u64 {
+        self.last_synced
     }
 
     /// All batches up to this one are durable.

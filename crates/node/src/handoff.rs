@@ -93,7 +93,7 @@ impl<E: Engine> Node<E> {
         owner: NodeId,
         address: &Address,
         dots: &CausalContext,
-        object: Option<Object>,
+        object: Object,
     ) -> Result<(), HintError> {
         let lifetime = u64::try_from(self.settings.hint_lifetime.as_millis()).unwrap_or(u64::MAX);
         self.replica
@@ -107,7 +107,7 @@ impl<E: Engine> Node<E> {
         self.counters.hints_refused += 1;
         let owner = self.name_of(owner);
         let text = format!(
-            "No hint could be kept for {owner}: {error}. It learns of the write by read repair once it is back."
+            "No hint could be kept for {owner}: {error}. It learns of the write from another owner once it is back."
         );
         self.warn_once("hint", text, out);
     }
@@ -122,7 +122,7 @@ impl<E: Engine> Node<E> {
         if count > 0 {
             self.counters.hints_expired += count as u64;
             let text = format!(
-                "{count} hints were older than the hint lifetime and were dropped; read repair brings those writes back."
+                "{count} hints were older than the hint lifetime and were dropped; their owners get those writes from each other."
             );
             out.push(Effect::Log {
                 level: Level::Warn,
@@ -197,7 +197,7 @@ impl<E: Engine> Node<E> {
         if self.check_room().is_err() || !self.is_owner(&address) || self.check_stamps(now, delta, out).is_err() {
             return;
         }
-        match self.apply(&address, delta) {
+        match self.apply(&address, delta, out) {
             Ok(()) => {
                 self.counters.hints_taken += 1;
                 self.durable.after_sync(Completion::Hint { peer: from, sequence });

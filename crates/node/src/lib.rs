@@ -1,7 +1,9 @@
 //! A node as one state machine: inputs in, effects out, no I/O of its own but its engine's.
 
 mod buckets;
+mod catch_up;
 mod client;
+mod doubts;
 mod durable;
 mod forwards;
 mod handoff;
@@ -16,6 +18,7 @@ mod reads;
 mod settings;
 mod tasks;
 mod terms;
+mod witness;
 mod writes;
 
 pub use io::{ClientId, Effect, Input, Level};

@@ -133,7 +133,8 @@ impl<E: Engine> Node<E> {
         refused: &BTreeSet<NodeId>,
     ) -> Result<BTreeSet<NodeId>, Failure> {
         let cluster = self.cluster()?;
-        let answers = |node: NodeId| self.is_reachable(node) && !refused.contains(&node);
+        let is_whole = |node: NodeId| node != self.me || !self.replica.has_doubts();
+        let answers = |node: NodeId| self.is_reachable(node) && !refused.contains(&node) && is_whole(node);
         let partitions = cluster.ring.partitions().count();
         let mut needs: Vec<u8> = Vec::with_capacity(partitions as usize);
         let mut covers: BTreeMap<NodeId, Vec<u32>> = BTreeMap::new();

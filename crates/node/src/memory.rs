@@ -1,9 +1,11 @@
 //! What a node must know of itself after a restart, beside its data: kept in the engine, in the same batches.
 
-use annulus_causality::{Reader, TokenKey};
-use annulus_membership::{ClusterId, Known, MemberRecord, Secret, Vote};
+use std::collections::BTreeMap;
+
+use annulus_causality::{Reader, TokenKey, put_varint};
+use annulus_membership::{ClusterId, Known, MemberRecord, Secret, Vote, Witnessed};
 use annulus_protocol::BucketRecord;
-use annulus_ring::Ring;
+use annulus_ring::{NodeId, Ring};
 use annulus_storage::{Engine, Replica};
 use bytes::Bytes;
 
@@ -16,6 +18,7 @@ const CLUSTER: &str = "cluster";
 const RING: &str = "ring";
 const MEMBERS: &str = "members";
 const BUCKETS: &str = "buckets";
+const WITNESS: &str = "witness";
 
 /// Why a node cannot start from its directory.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +55,7 @@ pub(crate) struct Memory {
     pub(crate) known: Option<Known>,
     pub(crate) ring: Option<Ring>,
     pub(crate) buckets: Registry,
+    pub(crate) witness: BTreeMap<NodeId, Witnessed>,
 }
 
 impl Memory {
@@ -82,6 +86,10 @@ impl Memory {
             .transpose()?
             .unwrap_or_default();
         memory.known = get(CLUSTER)?.map(|bytes| decode_cluster(&bytes, members)).transpose()?;
+        memory.witness = get(WITNESS)?
+            .map(|bytes| read(WITNESS, bytes, decode_witness))
+            .transpose()?
+            .unwrap_or_default();
         for record in get(BUCKETS)?
             .map(|bytes| read(BUCKETS, bytes, decode_buckets))
             .transpose()?
@@ -125,6 +133,17 @@ pub(crate) fn put_buckets<E: Engine>(replica: &mut Replica<E>, records: &[Bucket
     );
 }
 
+pub(crate) fn put_witness<E: Engine>(replica: &mut Replica<E>, peers: &BTreeMap<NodeId, Witnessed>) {
+    let bytes = encoded(|out| {
+        for (peer, said) in peers {
+            put_varint(out, peer.0);
+            put_varint(out, said.incarnation);
+            put_varint(out, said.batch);
+        }
+    });
+    replica.put_meta(WITNESS, &bytes);
+}
+
 fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode(&mut bytes);
@@ -155,6 +174,16 @@ fn decode_members(reader: &mut Reader) -> Result<Vec<MemberRecord>, annulus_caus
         members.push(MemberRecord::decode(reader)?);
     }
     Ok(members)
+}
+
+fn decode_witness(reader: &mut Reader) -> Result<BTreeMap<NodeId, Witnessed>, annulus_causality::DecodeError> {
+    let mut peers = BTreeMap::new();
+    while !reader.is_empty() {
+        let peer = NodeId(reader.varint("node")?);
+        let (incarnation, batch) = (reader.varint("incarnation")?, reader.varint("batch")?);
+        peers.insert(peer, Witnessed { incarnation, batch });
+    }
+    Ok(peers)
 }
 
 fn decode_buckets(reader: &mut Reader) -> Result<Vec<BucketRecord>, annulus_causality::DecodeError> {

@@ -6,6 +6,7 @@ use annulus_coordinator::{Failure, Reply};
 use annulus_membership::Liveness;
 use annulus_storage::Engine;
 
+use crate::catch_up::Lag;
 use crate::node::Node;
 
 /// Counts since the start.
@@ -24,6 +25,13 @@ pub(crate) struct Counters {
     pub(crate) hints_refused: u64,
     pub(crate) hints_expired: u64,
     pub(crate) damaged: u64,
+    pub(crate) doubts: u64,
+    pub(crate) scrubs: u64,
+    pub(crate) scrubbed_bytes: u64,
+    pub(crate) peer_writes: u64,
+    pub(crate) caught_objects: u64,
+    pub(crate) supplied_objects: u64,
+    pub(crate) supplied_bytes: u64,
     pub(crate) syncs: u64,
     unreachable: u64,
     timed_out: u64,
@@ -54,6 +62,10 @@ pub struct Usage {
     pub hints: u64,
     /// Bytes of the hints for the owner that has most; bounded by [`crate::Settings::hint_bytes_per_peer`].
     pub largest_hint_bytes: u64,
+    /// Partitions of this node that it cannot prove to hold whole.
+    pub partitions_in_doubt: usize,
+    /// Entries of the log that some owner may still lack.
+    pub log_entries: usize,
 }
 
 pub(crate) fn usage<E: Engine>(node: &Node<E>) -> Usage {
@@ -64,6 +76,8 @@ pub(crate) fn usage<E: Engine>(node: &Node<E>) -> Usage {
         staged_bytes: node.replica.staged_bytes(),
         hints: waiting.values().map(|waiting| waiting.hints).sum(),
         largest_hint_bytes: waiting.values().map(|waiting| waiting.bytes).max().unwrap_or(0),
+        partitions_in_doubt: node.doubtful().len(),
+        log_entries: node.replica.log_entries(),
     }
 }
 
@@ -133,6 +147,36 @@ pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
         "Reads of records whose checksum does not fit.",
         counters.damaged,
     );
+    counter(
+        "catch_up_objects_taken_total",
+        "Objects that co-owners sent to catch up with them.",
+        counters.caught_objects,
+    );
+    counter(
+        "catch_up_objects_sent_total",
+        "Objects sent to co-owners that lacked them.",
+        counters.supplied_objects,
+    );
+    counter(
+        "catch_up_bytes_sent_total",
+        "Bytes of those objects.",
+        counters.supplied_bytes,
+    );
+    counter(
+        "doubts_total",
+        "Times that stored data could not be proved and was put in doubt.",
+        counters.doubts,
+    );
+    counter(
+        "scrubs_total",
+        "Times that all stored data was checked.",
+        counters.scrubs,
+    );
+    counter(
+        "scrubbed_bytes_total",
+        "Bytes of stored records that were checked.",
+        counters.scrubbed_bytes,
+    );
     counter("syncs_total", "Syncs of the engine that completed.", counters.syncs);
     counter(
         "quorum_unreachable_total",
@@ -175,6 +219,16 @@ fn gauges<E: Engine>(node: &Node<E>, text: &mut String) {
         "Bytes of the hints kept here.",
         waiting.values().map(|waiting| waiting.bytes).sum(),
     );
+    gauge(
+        "partitions_in_doubt",
+        "Partitions that are being refilled and answer for nothing.",
+        usage.partitions_in_doubt as u64,
+    );
+    gauge(
+        "log_entries",
+        "Entries of the log that some owner may still lack.",
+        usage.log_entries as u64,
+    );
     let members = node.membership.members();
     for (state, liveness) in [
         ("alive", Liveness::Alive),
@@ -188,4 +242,22 @@ fn gauges<E: Engine>(node: &Node<E>, text: &mut String) {
             count as u64,
         );
     }
+    lags(node, text);
+}
+
+/// How far each co-owner is behind this node, and this node behind it.
+fn lags<E: Engine>(node: &Node<E>, text: &mut String) {
+    let lags = node.lags();
+    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Lag) -> u64| {
+        let _ = write!(text, "# HELP annulus_{name} {help}\n# TYPE annulus_{name} gauge\n");
+        for (peer, lag) in &lags {
+            let _ = writeln!(text, "annulus_{name}{{peer=\"{}\"}} {}", node.name_of(*peer), value(lag));
+        }
+    };
+    let behind = "Writes that this node has and the peer has not told of.";
+    gauge("replication_behind_writes", behind, &|lag| lag.behind);
+    let ahead = "Writes that the peer has and this node has not.";
+    gauge("replication_ahead_writes", ahead, &|lag| lag.ahead);
+    let apart = "Partitions whose clocks differ from the peer's.";
+    gauge("replication_partitions_apart", apart, &|lag| lag.partitions);
 }

@@ -15,6 +15,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::buckets::{Registry, Stored};
+use crate::catch_up::CatchUp;
 use crate::durable::{Completion, Durable};
 use crate::forwards::{RecentForwards, Unsettled};
 use crate::handoff::Handoff;
@@ -25,6 +26,7 @@ use crate::metrics::{Counters, Usage};
 use crate::reads::PeerRead;
 use crate::settings::{Now, Settings};
 use crate::tasks::{Requester, TaskId, Tasks, Work};
+use crate::witness::Witness;
 use crate::writes::{PeerWrite, Who};
 
 /// After a restart a node waits so long for a majority of its peers before it serves by what it knows itself.
@@ -57,6 +59,10 @@ pub struct Node<E: Engine> {
     pub(crate) unsettled: BTreeMap<TaskId, Unsettled>,
     pub(crate) latency: Latency,
     pub(crate) handoff: Handoff,
+    pub(crate) catch_up: CatchUp,
+    pub(crate) witness: Witness,
+    /// Where the scrub goes on; at the beginning where it is through.
+    pub(crate) scrub_at: Option<(PartitionId, u8)>,
     pub(crate) counters: Counters,
     pub(crate) rng: StdRng,
     /// Why the disk cannot be used any more.
@@ -65,7 +71,7 @@ pub struct Node<E: Engine> {
     /// Until then a restarted node waits for its peers; nothing where it serves.
     settles_at: Option<Instant>,
     warned: BTreeMap<&'static str, Instant>,
-    now: Now,
+    pub(crate) now: Now,
 }
 
 impl<E: Engine> Node<E> {
@@ -93,6 +99,7 @@ impl<E: Engine> Node<E> {
             key: annulus_causality::TokenKey::new(*known.key.bytes()),
             ring,
         });
+        let witness = Witness::of(memory.witness, replica.last_batch());
         let settles_at = cluster.is_some().then(|| now.monotonic + SETTLE);
         let membership = Membership::new(
             membership_settings(&settings, incarnation),
@@ -116,6 +123,9 @@ impl<E: Engine> Node<E> {
             unsettled: BTreeMap::new(),
             latency: Latency::default(),
             handoff: Handoff::numbered_from(rng.random()),
+            catch_up: CatchUp::starting(now, rng.random()),
+            witness,
+            scrub_at: None,
             counters: Counters::default(),
             rng,
             failed: None,
@@ -178,6 +188,7 @@ impl<E: Engine> Node<E> {
             self.handoff.next_deadline(),
             self.durable.deadline(),
             self.settles_at,
+            self.catch_up.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -192,6 +203,9 @@ impl<E: Engine> Node<E> {
         }
         self.settle(now);
         self.handoff_round(now, out);
+        if self.catch_up.next_deadline().is_some_and(|at| at <= now.monotonic) {
+            self.catch_up_round(now, out);
+        }
         while let Some(id) = self.tasks.due(now.monotonic) {
             let Some(task) = self.tasks.take(id) else { break };
             match &task.work {
@@ -206,7 +220,10 @@ impl<E: Engine> Node<E> {
 
     /// What to say to a peer in the handshake.
     pub fn hello(&self, now: Now, to: Option<NodeId>) -> Hello {
-        self.membership.hello(now.monotonic, to)
+        Hello {
+            witnessed: to.and_then(|node| self.witness.of_peer(node)),
+            ..self.membership.hello(now.monotonic, to)
+        }
     }
 
     /// Whether a link with whoever said this may come to be.
@@ -315,6 +332,7 @@ impl<E: Engine> Node<E> {
                 limit,
             } => {
                 let result = match self.in_time(now, deadline) {
+                    true if self.replica.has_doubts() => Err(Refusal::InDoubt),
                     true => self
                         .local_part(now, &bucket, &prefix, &start, (limit as usize).min(MAX_PART))
                         .map_err(|_| Refusal::Damaged),
@@ -330,6 +348,10 @@ impl<E: Engine> Node<E> {
             Message::HintCredit { bytes } => self.on_hint_credit(now, from, bytes, out),
             Message::Hint { sequence, delta } => self.on_hint(now, from, sequence, &delta, out),
             Message::HintTaken { sequence } => self.on_hint_taken(now, from, sequence, out),
+            Message::ClockHashes { durable, ranges } => self.on_clock_hashes(now, from, (durable, ranges), out),
+            Message::Clocks { answer, clocks } => self.on_clocks(now, from, (answer, clocks), out),
+            Message::CatchUp { request, wants } => self.on_catch_up(now, from, request, wants, out),
+            Message::CaughtUp { request, caught } => self.on_caught_up(now, from, request, caught, out),
         }
     }
 
@@ -365,6 +387,7 @@ impl<E: Engine> Node<E> {
                         message: Message::HintTaken { sequence },
                     });
                 }
+                Completion::CaughtUp { peer, request } => self.on_caught_up_durable(now, peer, request, out),
                 Completion::Declare(id) => self.on_declared(now, id, self.me, Stored::Yes, out),
                 Completion::PeerDeclare { peer, request } => {
                     out.push(Effect::Send {
@@ -580,6 +603,11 @@ impl<E: Engine> Node<E> {
         self.address(&at.bucket, &at.key, at.n).ok()
     }
 
+    /// Whether this node cannot prove what it holds of a partition.
+    pub(crate) fn is_in_doubt(&self, partition: PartitionId) -> bool {
+        self.replica.is_in_doubt(partition) && !planted(Mutant::DoubtIgnored)
+    }
+
     pub(crate) fn is_owner(&self, address: &Address) -> bool {
         self.cluster
             .as_ref()
@@ -597,7 +625,11 @@ impl<E: Engine> Node<E> {
             };
         };
         let list = cluster.ring.preference_list(address.partition);
-        let reachable = list.owners.iter().map(|&owner| self.is_reachable(owner)).collect();
+        let answers = |owner| match owner == self.me {
+            true => !self.is_in_doubt(address.partition),
+            false => self.is_reachable(owner),
+        };
+        let reachable = list.owners.iter().map(|&owner| answers(owner)).collect();
         let fallbacks = list
             .fallbacks
             .iter()
@@ -623,11 +655,29 @@ impl<E: Engine> Node<E> {
             .unwrap_or_default()
     }
 
-    pub(crate) fn damaged(&mut self, error: &dyn std::fmt::Display, out: &mut Vec<Effect>) -> Failure {
+    /// Something that a partition should hold cannot be read: the partition is in doubt from now on.
+    pub(crate) fn damaged(
+        &mut self,
+        partition: PartitionId,
+        error: &dyn std::fmt::Display,
+        out: &mut Vec<Effect>,
+    ) -> Failure {
         self.counters.damaged += 1;
-        let text =
-            format!("A stored record is damaged: {error}. It answers for nothing; the other replicas have the key.");
+        let text = format!(
+            "A stored record is damaged: {error}. Partition {partition} answers for nothing here until it has been refilled from all its \
+             other owners, which goes on by itself."
+        );
         self.warn_once("damaged", text, out);
+        self.doubt(partition, out);
+        Failure::Damaged {
+            detail: error.to_string(),
+        }
+    }
+
+    /// A hint cannot be read: what it was of comes from the other owners.
+    pub(crate) fn damaged_hint(&mut self, error: &dyn std::fmt::Display, out: &mut Vec<Effect>) -> Failure {
+        self.counters.damaged += 1;
+        self.warn_once("damaged-hint", format!("A stored hint is damaged: {error}."), out);
         Failure::Damaged {
             detail: error.to_string(),
         }

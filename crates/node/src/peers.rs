@@ -17,12 +17,28 @@ use crate::tasks::Work;
 
 impl<E: Engine> Node<E> {
     pub(crate) fn on_link_up(&mut self, now: Now, hello: &Hello, out: &mut Vec<Effect>) {
+        self.check_witness(hello, out);
         self.membership_event(now, out, |membership, now, actions| {
             membership.on_link_up(now, hello, actions)
         });
     }
 
+    /// A peer that has seen more of this directory than there is proves that it was restored, cloned, wiped, or lost by the disk.
+    fn check_witness(&mut self, hello: &Hello, out: &mut Vec<Effect>) {
+        if self.witness.contradicts(self.incarnation, hello.witnessed) {
+            let name = &hello.record.member.name;
+            let text = format!(
+                "{name} has seen a later state of this node's data directory than it holds: it was restored from a backup, cloned or \
+                 emptied, or the disk has lost something. All of it answers for nothing until it has caught up with the other owners, \
+                 which goes on by itself."
+            );
+            self.warn_once("witness", text, out);
+            self.doubt_all();
+        }
+    }
+
     pub(crate) fn on_accepted(&mut self, now: Now, hello: &Hello, out: &mut Vec<Effect>) {
+        self.check_witness(hello, out);
         self.membership_event(now, out, |membership, now, actions| {
             membership.on_accepted(now, hello, actions)
         });
@@ -132,6 +148,8 @@ impl<E: Engine> Node<E> {
             Action::Joined { cluster, key } => {
                 memory::put_cluster(&mut self.replica, cluster, &key);
                 self.persist_members();
+                // It may own partitions that it knows nothing of: it was not there when the cluster formed.
+                self.doubt_all();
                 out.push(Effect::Formed {
                     cluster: cluster.to_string(),
                 });
@@ -205,6 +223,7 @@ impl<E: Engine> Node<E> {
         }
         if self.is_reachable(node) {
             self.settle(now);
+            self.catch_up_with(node, out);
             self.on_forward_link_up(now, node, out);
         } else {
             self.on_unreachable(now, node, out);
@@ -214,6 +233,7 @@ impl<E: Engine> Node<E> {
     /// Nothing more is expected of `peer`: others are asked in its place.
     fn on_unreachable(&mut self, now: Now, peer: NodeId, out: &mut Vec<Effect>) {
         self.handoff.on_link_down(peer);
+        self.drop_co_owner(peer);
         for id in self.tasks.awaiting(peer) {
             match self.tasks.kind(id) {
                 Some(Work::Write(_)) => self.on_write_failure(now, id, peer, out),
@@ -229,13 +249,15 @@ impl<E: Engine> Node<E> {
     /// A directory of yesterday must not speak for what came after it: this node is another actor from now on.
     fn take_incarnation(&mut self, now: Now, seen: u64, out: &mut Vec<Effect>) {
         self.incarnation = next_incarnation(seen.max(self.incarnation), self.rng.random());
+        self.witness.reopen(self.replica.last_batch());
+        self.doubt_all();
         memory::put_incarnation(&mut self.replica, self.incarnation);
         let incarnation = self.incarnation;
         self.membership_event(now, out, |membership, now, actions| {
             membership.set_incarnation(now, incarnation, actions)
         });
         let text = "A peer has seen a later life of this node than its directory knows: it was restored from a backup, or cloned. \
-                    It goes on as a new actor; what it missed comes by read repair.";
+                    It goes on as a new actor, and answers for nothing until it has caught up with the other owners.";
         out.push(Effect::Log {
             level: Level::Warn,
             text: text.into(),

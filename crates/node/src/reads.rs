@@ -58,10 +58,10 @@ impl<E: Engine> Node<E> {
     ) {
         let who = self.participants(&address);
         let local = match self.replica.read(&address) {
-            Ok(object) if who.is_owner() => Some(object),
+            Ok(object) if who.is_owner() && !self.is_in_doubt(address.partition) => Some(object),
             Ok(_) => None,
             Err(error) => {
-                self.damaged(&error, out);
+                self.damaged(address.partition, &error, out);
                 None
             }
         };
@@ -296,8 +296,8 @@ impl<E: Engine> Node<E> {
         for owner in stale {
             self.counters.read_repairs += 1;
             if owner == self.me {
-                // A record that is damaged here stays as it is, and was reported when it was read.
-                let _ = self.apply(address, &delta);
+                // A record that is damaged here has put its partition in doubt.
+                let _ = self.apply(address, &delta, out);
                 continue;
             }
             let deadline = self.on_clock_of(owner, now, now.monotonic + self.settings.timeout);
@@ -318,18 +318,21 @@ impl<E: Engine> Node<E> {
         let address = self.address_of(&request.at).ok_or(Refusal::NotOwner)?;
         if request.hints {
             return self.replica.hinted(&address).map(Known::Object).map_err(|error| {
-                self.damaged(&error, out);
+                self.damaged_hint(&error, out);
                 Refusal::Damaged
             });
         }
         if !self.is_owner(&address) {
             return Err(Refusal::NotOwner);
         }
+        if self.is_in_doubt(address.partition) {
+            return Err(Refusal::InDoubt);
+        }
         match self.replica.read(&address) {
             Ok(object) if request.digest == Some(object.digest()) => Ok(Known::Same),
             Ok(object) => Ok(Known::Object(object)),
             Err(error) => {
-                self.damaged(&error, out);
+                self.damaged(address.partition, &error, out);
                 Err(Refusal::Damaged)
             }
         }

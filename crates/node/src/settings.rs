@@ -48,6 +48,8 @@ pub struct Settings {
     pub hint_bytes_per_peer: u64,
     /// Hints older than this are dropped; catch-up takes over.
     pub hint_lifetime: Duration,
+    /// Stored data is checked in the background at this rate; 0 for never.
+    pub scrub_bytes_per_second: u64,
     /// Between two heartbeats.
     pub heartbeat: Duration,
     /// Requests in progress, above which new ones are refused.
@@ -73,6 +75,7 @@ impl Settings {
             min_free_bytes: 64 << 20,
             hint_bytes_per_peer: 256 << 20,
             hint_lifetime: Duration::from_secs(3 * 3600),
+            scrub_bytes_per_second: 4 << 20,
             heartbeat: Duration::from_millis(500),
             max_tasks: 20_000,
         }

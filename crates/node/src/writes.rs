@@ -9,7 +9,7 @@ use annulus_coordinator::{
 use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{Delta, Message, WriteIdentity};
 use annulus_ring::{Address, NodeId};
-use annulus_storage::Engine;
+use annulus_storage::{ApplyError, Engine};
 
 use crate::durable::Completion;
 use crate::io::Effect;
@@ -22,7 +22,7 @@ use crate::terms::Terms;
 #[derive(Debug)]
 pub(crate) struct WriteWork {
     pub(crate) round: WriteRound,
-    /// Whether this replica has joined the delta itself: only then can a hint refer to the object here.
+    /// Whether this replica has joined the delta itself.
     is_owner: bool,
     address: Address,
     delta: Delta,
@@ -84,12 +84,11 @@ impl<E: Engine> Node<E> {
                 outcome: Outcome::None,
             });
         }
-        let known = if who.is_owner() {
-            self.replica.read(&address)
-        } else {
-            self.replica.hinted(&address)
+        let known = match who.is_owner() {
+            true => self.replica.read(&address).map_err(|error| self.damaged(address.partition, &error, out)),
+            false => self.replica.hinted(&address).map_err(|error| self.damaged_hint(&error, out)),
         };
-        let known = known.map_err(|error| self.damaged(&error, out))?.join(found);
+        let known = known?.join(found);
         let identity = identity.filter(|_| !planted(Mutant::DotForEachAttempt));
         let (delta, token) = match &identity {
             Some(identity) if known.context().contains(identity.dot) => {
@@ -99,7 +98,7 @@ impl<E: Engine> Node<E> {
         };
         let id = self.tasks.number();
         if who.is_owner() {
-            self.apply(&address, &delta)?;
+            self.apply(&address, &delta, out)?;
             self.completed(terms.durability, Completion::Write(id));
         }
         let work = WriteWork {
@@ -288,8 +287,8 @@ impl<E: Engine> Node<E> {
         out.push(Effect::Send { to, message });
     }
 
-    /// Keeps a hint here: an owner's refers to its own object, a fallback's holds the delta and counts where it stands in. Says
-    /// what is to be done instead where it is refused.
+    /// Keeps a hint here, which counts where it stands in; an owner needs none, as the other owner gets what it lacks from its log. Says
+    /// what is to be done instead where the hint is refused.
     fn keep_hint(
         &mut self,
         now: Now,
@@ -298,10 +297,12 @@ impl<E: Engine> Node<E> {
         owner: NodeId,
         out: &mut Vec<Effect>,
     ) -> Vec<WriteStep> {
-        let counts = work.round.quorum().stands_in(self.me, owner);
-        let object = (!work.is_owner).then(|| work.delta.object.clone());
         let mut instead = Vec::new();
-        match self.store_hint(now, owner, &work.address, &work.delta.dots, object) {
+        if work.is_owner {
+            return instead;
+        }
+        let counts = work.round.quorum().stands_in(self.me, owner);
+        match self.store_hint(now, owner, &work.address, &work.delta.dots, work.delta.object.clone()) {
             Ok(()) if counts => match work.durability {
                 Durability::Disk => self.durable.after_sync(Completion::Write(id)),
                 Durability::Memory => work.round.on_answer(self.me),
@@ -345,6 +346,7 @@ impl<E: Engine> Node<E> {
             hint_for,
             delta,
         } = write;
+        self.counters.peer_writes += 1;
         match self.take_peer_write(now, hint_for, delta, out) {
             Ok(()) if request == 0 => {}
             Ok(()) if durability == Durability::Disk => {
@@ -370,13 +372,13 @@ impl<E: Engine> Node<E> {
         self.check_stamps(now, &delta, out)?;
         match hint_for {
             Some(owner) => self
-                .store_hint(now, owner, &address, &delta.dots, Some(delta.object))
+                .store_hint(now, owner, &address, &delta.dots, delta.object)
                 .map_err(|error| {
                     self.hint_refused(owner, &error, out);
                     Refusal::Overloaded
                 }),
             None if !self.is_owner(&address) => Err(Refusal::NotOwner),
-            None => self.apply(&address, &delta).map_err(|_| Refusal::Damaged),
+            None => self.apply(&address, &delta, out).map_err(|_| Refusal::Damaged),
         }
     }
 
@@ -400,16 +402,14 @@ impl<E: Engine> Node<E> {
         Ok(())
     }
 
-    /// Joins a delta into this replica; a damaged record is reported and left as it is.
-    pub(crate) fn apply(&mut self, address: &Address, delta: &Delta) -> Result<(), Failure> {
+    /// Joins a delta into this replica; a damaged record puts its partition in doubt.
+    pub(crate) fn apply(&mut self, address: &Address, delta: &Delta, out: &mut Vec<Effect>) -> Result<(), Failure> {
         match self.replica.apply(address, delta.object.clone(), &delta.dots) {
             Ok(_) => Ok(()),
-            Err(error) => {
-                self.counters.damaged += 1;
-                Err(Failure::Damaged {
-                    detail: error.to_string(),
-                })
-            }
+            Err(error @ ApplyError::ImplausibleDot { .. }) => Err(Failure::Damaged {
+                detail: error.to_string(),
+            }),
+            Err(error) => Err(self.damaged(address.partition, &error, out)),
         }
     }
 }

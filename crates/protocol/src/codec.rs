@@ -3,6 +3,7 @@
 //! Each type's layout is written once, as a list of its fields, and gives both directions: what is encoded is what is
 //! decoded. Fields are appended straight to the link's output; byte strings that are read are slices of the frame.
 
+mod catch_up;
 mod cluster;
 mod replica;
 mod reply;
@@ -85,4 +86,8 @@ value::wire_enum!(Message {
     15 => HintCredit { bytes },
     16 => Hint { sequence, delta },
     17 => HintTaken { sequence },
+    18 => ClockHashes { durable, ranges },
+    19 => Clocks { answer, clocks },
+    20 => CatchUp { request, wants },
+    21 => CaughtUp { request, caught },
 });

@@ -2,9 +2,11 @@
 
 use annulus_causality::{CausalContext, Dot, Instant, Object, Timestamp};
 use annulus_coordinator::{BucketConfig, Durability, KeyRequest, Reply};
-use annulus_membership::Gossip;
+use annulus_membership::{Gossip, Witnessed};
 use annulus_ring::{Bucket, Key, NodeId};
 use bytes::Bytes;
+
+use crate::catch_up::{Caught, ClockRange, PartitionClock, Want};
 
 /// A client's request as its first node numbered it: the same forward, sent twice, is one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +69,8 @@ pub enum Refusal {
     NotOwner,
     /// The request's time had passed when it was read; nothing was done.
     Expired,
+    /// It cannot prove what it holds of that partition until it has caught up with the other owners.
+    InDoubt,
 }
 
 /// What a replica knows of a key.
@@ -219,5 +223,34 @@ pub enum Message {
     HintTaken {
         /// Of [`Message::Hint`].
         sequence: u64,
+    },
+    /// What the clocks of the partitions that both own add up to; ranges that differ are answered with their parts, and single
+    /// partitions with their clocks.
+    ClockHashes {
+        /// How far the sender's disk is: a later life of it that begins with less has lost something.
+        durable: Witnessed,
+        /// The ranges.
+        ranges: Vec<ClockRange>,
+    },
+    /// Clocks of partitions that both own.
+    Clocks {
+        /// Asks for the receiver's, where they have what these lack.
+        answer: bool,
+        /// The clocks.
+        clocks: Vec<PartitionClock>,
+    },
+    /// Send what I lack of these partitions, or a piece of it.
+    CatchUp {
+        /// Answered by [`Message::CaughtUp`].
+        request: u64,
+        /// The partitions.
+        wants: Vec<Want>,
+    },
+    /// What was lacking.
+    CaughtUp {
+        /// Of [`Message::CatchUp`].
+        request: u64,
+        /// Partition by partition; those that did not fit are left out, and asked for again.
+        caught: Vec<Caught>,
     },
 }

@@ -282,12 +282,6 @@ impl Plan {
         weakens.max().unwrap_or(Weakens::Nothing)
     }
 
-    /// Nobody dies, no disk fails and no bound of hints is small: then every write reaches its owners, by itself or as a hint.
-    pub(crate) fn hints_suffice(&self) -> bool {
-        let spares_processes = |fault: &PlannedFault| faults::ALL[fault.fault].spares_processes();
-        self.hint_bytes >= 1 << 20 && self.max_tasks > 1000 && self.faults.iter().all(spares_processes)
-    }
-
     /// What it plans, in lines for people.
     pub fn describe(&self) -> Vec<String> {
         let micros = |(least, most): (Nanos, Nanos)| format!("{}-{} µs", least / MICROSECOND, most / MICROSECOND);

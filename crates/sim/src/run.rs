@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use annulus_causality::ConflictPolicy;
-use annulus_checker::{Action, Conflicts, Final, History, Operation, Outcome, Promise, Promises, Record};
+use annulus_checker::{Action, Conflicts, Final, History, Operation, Outcome, Promises, Record};
 use annulus_coordinator::{Answer, Failure, KeyRequest, Level, Operation as Asked, Options, Reply, Request};
 use annulus_ring::{Address, Bucket, Key, NodeId};
 use rand::rngs::StdRng;
@@ -257,8 +257,6 @@ impl Run<'_> {
         let reply = self.call(bucket, HARNESS, node, call);
         match reply {
             Some(Ok(_)) => Ok(()),
-            // An owner that holds a damaged record is missing for that key.
-            Some(Err(_)) if self.plan.weakens() == Weakens::OneRecord => Ok(()),
             // Siblings that nobody merged are a client's to merge.
             Some(Err(Failure::TooManySiblings { .. })) => Ok(()),
             other => Err(Violation {
@@ -268,66 +266,53 @@ impl Run<'_> {
         }
     }
 
-    /// No hint is left.
+    /// No hint is left, nothing is in doubt, and all owners of a key hold the same: all of it by itself, without a read.
     fn converge(&mut self) -> Stage {
         let begin = self.world.now;
         self.wait_until(CONVERGES_WITHIN, "all nodes are connected", |run| {
             run.world.is_connected()
         })?;
-        let result = self.wait_until(CONVERGES_WITHIN, "hints are delivered", |run| {
+        let hints = self.wait_until(CONVERGES_WITHIN, "hints are delivered", |run| {
             run.advance(SECOND);
-            run.world.hints().iter().all(|&hints| hints == Some(0))
+            run.world.usages().iter().all(|usage| usage.is_some_and(|usage| usage.hints == 0))
         });
-        if result.is_ok() {
-            self.report.converged_in = self.world.now - begin;
-        }
-        let result = result.map_err(|violation| {
+        hints.map_err(|violation| {
             let left = |node: usize| format!("; n{}: {}", node + 1, owners::hints(&self.world, node));
             let left: String = (0..self.world.count()).map(left).collect();
             Violation {
                 detail: violation.detail + &left,
                 ..violation
             }
+        })?;
+        self.wait_until(CONVERGES_WITHIN, "what is in doubt is refilled", |run| {
+            run.world.usages().iter().all(|usage| usage.is_some_and(|usage| usage.partitions_in_doubt == 0))
+        })?;
+        let owned = self.owned_keys();
+        let mut differ = Ok(());
+        let same = self.wait_until(CONVERGES_WITHIN, "owners agree", |run| {
+            differ = owners::compare(&run.world, &owned);
+            differ.is_ok()
         });
-        // An owner cannot take a hint for a record that is damaged there.
-        if self.plan.weakens() == Weakens::OneRecord {
-            Ok(())
-        } else {
-            result
+        if same.is_err() {
+            return Err(Violation {
+                promise: "owners agree",
+                detail: differ.err().unwrap_or_default(),
+            });
         }
+        self.report.converged_in = self.world.now - begin;
+        Ok(())
     }
 
-    /// Read repair is this version's catch-up for what no hint covers: one read of all owners, then one of each alone.
+    /// What each owner answers by itself.
     fn read_finals(&mut self) -> Stage {
         let keys: Vec<_> = self.clients.keys.iter().cloned().collect();
         let owned = self.owned_keys();
-        if self.plan.hints_suffice()
-            && let Err(detail) = owners::compare(&self.world, &owned)
-        {
-            self.world.violated("hints bring everything", detail);
-        }
-        let mut everything = Vec::new();
-        for ((bucket, key), (_, owners)) in keys.iter().zip(&owned) {
-            let Some(first) = self.world.index(owners[0]) else {
-                continue;
-            };
-            let strictness = self.plan.weakens();
-            let reply = self.call(bucket, HARNESS, first, get_from(key, Level::All));
-            if !matches!(reply, Some(Ok(_))) && strictness != Weakens::OneRecord {
-                return Err(Violation {
-                    promise: "progress",
-                    detail: format!("all is healed, and {bucket}/{key} cannot be read from all owners: {reply:?}"),
-                });
-            }
-            self.advance(20 * MILLISECOND);
-        }
-        self.advance(SECOND);
         for ((bucket, key), (_, owners)) in keys.iter().zip(&owned) {
             for owner in owners {
                 let Some(node) = self.world.index(*owner) else { continue };
                 let request = get_alone(bucket, key);
-                if let Some(Ok(Answer::Found(found))) = self.ask(node, request) {
-                    everything.push(Final {
+                match self.ask(node, request) {
+                    Some(Ok(Answer::Found(found))) => self.finals.push(Final {
                         key: format!("{bucket}/{key}"),
                         node: format!("n{}", node + 1),
                         at_us: self.world.now / MICROSECOND,
@@ -336,14 +321,16 @@ impl Run<'_> {
                             .iter()
                             .map(|version| read_value(&version.value))
                             .collect(),
-                    });
+                    }),
+                    other => {
+                        return Err(Violation {
+                            promise: "progress",
+                            detail: format!("all is healed, and n{} cannot read {bucket}/{key}: {other:?}", node + 1),
+                        });
+                    }
                 }
             }
         }
-        if let Err(detail) = owners::compare(&self.world, &owned) {
-            self.world.violated("owners agree", detail);
-        }
-        self.finals = everything;
         Ok(())
     }
 
@@ -379,11 +366,6 @@ impl Run<'_> {
     /// What holds for the faults of this run.
     fn promises(&self) -> Promises {
         let promises = Promises::all();
-        let promises = match self.plan.weakens() {
-            Weakens::Nothing => promises,
-            // Until a lost disk is refilled, a strict read may miss what it had, and a coordinator may not know what it replaces.
-            _ => promises.without(Promise::Stale).without(Promise::Outlived),
-        };
         let jumps = |name| {
             self.plan
                 .faults

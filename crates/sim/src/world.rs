@@ -1,7 +1,7 @@
 //! All machines and what is under way between them: one event after the other, each at its simulated time.
 
 use annulus_coordinator::{Reply, Request};
-use annulus_node::{ClientId, Effect, Input, Level, Node, Now, Settings};
+use annulus_node::{ClientId, Effect, Input, Level, Node, Now, Settings, Usage};
 use annulus_protocol::Message;
 use annulus_ring::{NodeId, NodeName, Partitions};
 use annulus_storage::Replica;
@@ -239,10 +239,10 @@ impl World {
         self.processes.iter().position(|process| process.id == id)
     }
 
-    /// The hints that each node keeps; nothing where it does not run.
-    pub(crate) fn hints(&self) -> Vec<Option<u64>> {
-        let hints = |process: &Process| process.node.as_ref().map(|node| node.usage().hints);
-        self.processes.iter().map(hints).collect()
+    /// What each node holds; nothing where it does not run.
+    pub(crate) fn usages(&self) -> Vec<Option<Usage>> {
+        let usage = |process: &Process| process.node.as_ref().map(|node| node.usage());
+        self.processes.iter().map(usage).collect()
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<NodeId> {

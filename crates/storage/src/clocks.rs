@@ -1,14 +1,17 @@
 //! A partition's clock is its checkpoint plus the log since: it is never written on the data path, and no dot is given out twice.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use annulus_causality::{Actor, CausalContext, DecodeError, Dot, Reader, put_u8, put_varint};
+use annulus_causality::{Actor, CausalContext, DecodeError, Dot, Reader, put_varint};
 use annulus_ring::PartitionId;
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::log::LogEntry;
+use crate::fingerprint::{put_partition, read_partition};
+use crate::log::LogBatch;
 
-/// Clocks are written after so many log entries, or sixteen for each clock if that is more: it bounds what a start has to replay,
-/// and costs less than a hundredth of what the entries themselves do.
+/// Clocks and fingerprints are written after so many log entries, or sixteen for each of them if that is more: it bounds what a start
+/// has to replay, and costs a fraction of what the entries themselves do.
 const CHECKPOINT_ENTRIES: u64 = 16 * 1024;
 
 static EMPTY: CausalContext = CausalContext::new();
@@ -19,6 +22,8 @@ pub(crate) struct Clocks {
     clocks: BTreeMap<PartitionId, CausalContext>,
     /// The last counter given out in each partition, and to whom. Not durable: every start has a new actor.
     given: BTreeMap<PartitionId, (Actor, u64)>,
+    /// Of clocks that have not changed since.
+    hashes: RefCell<BTreeMap<PartitionId, u64>>,
     entries_since_checkpoint: u64,
 }
 
@@ -33,6 +38,32 @@ impl Clocks {
 
     pub(crate) fn add(&mut self, partition: PartitionId, dots: &CausalContext) {
         self.clocks.entry(partition).or_default().union(dots);
+        self.hashes.borrow_mut().remove(&partition);
+    }
+
+    /// What the partition's clock is from now on; the caller makes it durable with a checkpoint.
+    pub(crate) fn set(&mut self, partition: PartitionId, dots: CausalContext) {
+        self.clocks.insert(partition, dots);
+        self.hashes.borrow_mut().remove(&partition);
+    }
+
+    /// The partitions that hold anything.
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        self.clocks.keys().copied()
+    }
+
+    /// `xxh3_64` of the clock's encoding, of which every clock has one; 0 for an empty clock.
+    pub(crate) fn hash(&self, partition: PartitionId) -> u64 {
+        let clock = self.get(partition);
+        if clock.is_empty() {
+            return 0;
+        }
+        let mut hashes = self.hashes.borrow_mut();
+        *hashes.entry(partition).or_insert_with(|| {
+            let mut encoding = Vec::with_capacity(128);
+            clock.encode(&mut encoding);
+            xxh3_64(&encoding)
+        })
     }
 
     /// A dot that was never given out, for a write that may never be stored.
@@ -51,9 +82,13 @@ impl Clocks {
     }
 
     /// Takes note of a batch's log entries, and says whether a checkpoint is due.
-    pub(crate) fn count_entries(&mut self, entries: usize) -> bool {
+    pub(crate) fn count_entries(&mut self, entries: usize, records: usize) -> bool {
         self.entries_since_checkpoint += entries as u64;
-        self.entries_since_checkpoint >= CHECKPOINT_ENTRIES.max(16 * self.clocks.len() as u64)
+        self.entries_since_checkpoint >= CHECKPOINT_ENTRIES.max(16 * records as u64)
+    }
+
+    pub(crate) fn entries_since_checkpoint(&self) -> u64 {
+        self.entries_since_checkpoint
     }
 
     /// Appends all clocks as they are after batch `number`.
@@ -62,8 +97,7 @@ impl Clocks {
         put_varint(out, number);
         put_varint(out, self.clocks.len() as u64);
         for (partition, clock) in &self.clocks {
-            put_u8(out, partition.n);
-            put_varint(out, u64::from(partition.index));
+            put_partition(out, *partition);
             clock.encode(out);
         }
     }
@@ -73,26 +107,27 @@ impl Clocks {
         self.reset();
         let number = reader.varint("checkpoint")?;
         for _ in 0..reader.count(3, "checkpoint")? {
-            let n = reader.u8("partition")?;
-            let index = reader.varint("partition")?;
-            let index = u32::try_from(index).map_err(|_| reader.malformed("partition"))?;
-            self.clocks
-                .insert(PartitionId { n, index }, CausalContext::decode(reader)?);
+            let partition = read_partition(reader)?;
+            self.clocks.insert(partition, CausalContext::decode(reader)?);
         }
         Ok(number)
     }
 
     pub(crate) fn reset(&mut self) {
         self.clocks.clear();
+        self.hashes.borrow_mut().clear();
         self.entries_since_checkpoint = 0;
     }
 
-    /// Adds a log entry that came after the checkpoint.
-    pub(crate) fn replay(&mut self, entry: &LogEntry) {
-        self.entries_since_checkpoint += 1;
-        self.clocks
-            .entry(entry.partition)
-            .or_default()
-            .insert_range(entry.actor, entry.counters.clone());
+    /// Adds what a batch after the checkpoint has brought.
+    pub(crate) fn replay(&mut self, batch: &LogBatch) {
+        self.entries_since_checkpoint += (batch.entries.len() + batch.joined.len()) as u64;
+        for entry in &batch.entries {
+            let clock = self.clocks.entry(entry.partition).or_default();
+            clock.insert_range(entry.actor, entry.counters.clone());
+        }
+        for (partition, dots) in &batch.joined {
+            self.clocks.entry(*partition).or_default().union(dots);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A hint is a write kept for an owner that was away: durable, bounded in bytes an owner, and gone when delivered or past its deadline.
 //!
-//! A *value* hint carries the write's delta: its holder is a fallback. A *reference* hint only names the key: its holder is an owner,
-//! and what is delivered is the object as it is then. Key of the record: owner and sequence, both big-endian.
+//! A hint carries the write's delta; its holder is a fallback, as what an owner has, the others get by its log. Key of the record:
+//! owner and sequence, both big-endian.
 //!
 //! Bucket policies are not kept: neither a join nor what replicas store depends on them.
 
@@ -72,7 +72,7 @@ pub enum HintError {
 pub(crate) struct StoredHint {
     pub(crate) address: Address,
     pub(crate) dots: CausalContext,
-    pub(crate) delta: Option<Object>,
+    pub(crate) delta: Object,
     pub(crate) expires_wall_ms: u64,
 }
 
@@ -83,13 +83,7 @@ impl StoredHint {
         put_bytes(out, self.address.key.as_bytes());
         put_varint(out, self.expires_wall_ms);
         self.dots.encode(out);
-        match &self.delta {
-            None => put_u8(out, 0),
-            Some(delta) => {
-                put_u8(out, 1);
-                delta.encode(out);
-            }
-        }
+        self.delta.encode(out);
     }
 
     pub(crate) fn decode(reader: &mut Reader, partitions: Partitions) -> Result<StoredHint, DecodeError> {
@@ -98,11 +92,7 @@ impl StoredHint {
         let key = Key::parse(reader.bytes("key")?).map_err(|_| reader.malformed("key"))?;
         let expires_wall_ms = reader.varint("deadline")?;
         let dots = CausalContext::decode(reader)?;
-        let delta = match reader.u8("kind of hint")? {
-            0 => None,
-            1 => Some(Object::decode(reader)?),
-            _ => return Err(reader.malformed("kind of hint")),
-        };
+        let delta = Object::decode(reader)?;
         Ok(StoredHint {
             address: Address::new(bucket, key, n, partitions),
             dots,
@@ -134,8 +124,8 @@ pub(crate) fn parse_key(key: &[u8]) -> Result<(NodeId, u64), EngineError> {
 struct Entry {
     bytes: u64,
     expires_wall_ms: u64,
-    /// `bucket ‖ 0 ‖ key` of a value hint.
-    value_of: Option<Bytes>,
+    /// `bucket ‖ 0 ‖ key`.
+    scope: Bytes,
 }
 
 /// Which hints there are, without their contents.
@@ -179,14 +169,9 @@ impl Hints {
     }
 
     pub(crate) fn insert(&mut self, owner: NodeId, sequence: u64, hint: &StoredHint, record_bytes: usize) {
-        let value_of = hint.delta.as_ref().map(|delta| {
-            let scope = Bytes::from(hint.address.scope());
-            self.values
-                .entry(scope.clone())
-                .or_default()
-                .insert((owner, sequence), Liveness::of(delta));
-            scope
-        });
+        let scope = Bytes::from(hint.address.scope());
+        let of_scope = self.values.entry(scope.clone()).or_default();
+        of_scope.insert((owner, sequence), Liveness::of(&hint.delta));
         let bytes = record_bytes as u64 + HINT_OVERHEAD_BYTES;
         let (count, entries) = self.owners.entry(owner).or_default();
         count.hints += 1;
@@ -196,7 +181,7 @@ impl Hints {
             Entry {
                 bytes,
                 expires_wall_ms: hint.expires_wall_ms,
-                value_of,
+                scope,
             },
         );
         self.deadlines.insert((hint.expires_wall_ms, owner, sequence));
@@ -217,12 +202,10 @@ impl Hints {
             self.owners.remove(&owner);
         }
         self.deadlines.remove(&(entry.expires_wall_ms, owner, sequence));
-        if let Some(scope) = entry.value_of
-            && let Some(hints) = self.values.get_mut(&scope)
-        {
+        if let Some(hints) = self.values.get_mut(&entry.scope) {
             hints.remove(&(owner, sequence));
             if hints.is_empty() {
-                self.values.remove(&scope);
+                self.values.remove(&entry.scope);
             }
         }
         true
@@ -247,12 +230,12 @@ impl Hints {
             .collect()
     }
 
-    /// The value hints of a key.
+    /// The hints of a key.
     pub(crate) fn of_scope(&self, scope: &[u8]) -> impl Iterator<Item = (NodeId, u64)> + '_ {
         self.values.get(scope).into_iter().flat_map(BTreeMap::keys).copied()
     }
 
-    /// Keys with value hints in `from <= bucket ‖ 0 ‖ key < until`, in order, and how long they live.
+    /// Keys with hints in `from <= bucket ‖ 0 ‖ key < until`, in order, and how long they live.
     pub(crate) fn scopes<'a>(&'a self, from: &[u8], until: &[u8]) -> impl Iterator<Item = (&'a Bytes, Liveness)> {
         let range = (Bound::Included(from), Bound::Excluded(until.max(from)));
         let join = |hints: &BTreeMap<_, Liveness>| hints.values().copied().fold(Liveness::Absent, Liveness::max);

@@ -13,9 +13,11 @@
 mod clocks;
 pub mod directory;
 pub mod engine;
+mod fingerprint;
 mod hints;
 mod index;
 mod log;
+mod log_index;
 mod record;
 mod replica;
 mod staged;
@@ -24,5 +26,10 @@ pub use directory::DataDirectory;
 pub use engine::{Engine, EngineError, Syncer};
 pub use hints::{DEFAULT_HINT_LIMIT_BYTES, Hint, HintCount, HintError};
 pub use index::Page;
+pub use fingerprint::SUB_RANGES;
 pub use log::{LogBatch, LogEntry};
-pub use replica::{Applied, ApplyError, MAX_COUNTER, OpenError, Replica, ReplicaSize};
+pub use log_index::LogLength;
+pub use replica::{
+    Applied, ApplyError, DEFAULT_LOG_LIMIT, MAX_COUNTER, OpenError, Replica, ReplicaSize, Scrubbed, Streamed, StreamedPart,
+    Supplied, Supply,
+};

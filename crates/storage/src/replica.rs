@@ -1,25 +1,40 @@
 //! A replica holds a node's objects, their partitions' clocks, its log and its hints, and moves them together, a batch at a time.
 
+mod catch_up;
+mod hinted;
+mod trust;
+
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use annulus_causality::{Actor, CausalContext, DecodeError, Dot, Object, Reader, put_varint};
+use annulus_causality::{Actor, CausalContext, Dot, Object, put_varint};
 use annulus_mutants::{Mutant, planted};
-use annulus_ring::{Address, Bucket, NodeId, PartitionId, Partitions};
+use annulus_ring::{Address, Bucket, Key, PartitionId, Partitions, Position};
 use bytes::Bytes;
 
+pub use self::catch_up::{Streamed, StreamedPart, Supplied, Supply};
+use self::catch_up::Covered;
+use self::trust::Doubts;
+pub use self::trust::Scrubbed;
 use crate::clocks::Clocks;
 use crate::engine::{Engine, EngineError, EngineSize, Space, Syncer};
-use crate::hints::{self, Hint, HintCount, HintError, Hints, StoredHint};
+use crate::fingerprint::{self, Fingerprints, SUB_RANGES};
+use crate::hints::Hints;
 use crate::index::{self, Liveness, Page, Query};
-use crate::log::{self, LogBatch, LogWriter};
+use crate::log::{self, LogBatch, LogEntry, LogWriter};
+use crate::log_index::LogIndex;
 use crate::record;
 use crate::staged::Staged;
 
 /// No honest actor comes near this counter (at a million writes a second it takes 146,000 years): a dot above it is refused, so that
 /// no peer can use up another's counters.
 pub const MAX_COUNTER: u64 = 1 << 62;
+
+/// Entries of the log that are kept for owners that are away: each costs about 60 bytes on disk and as many in memory. Beyond it, the
+/// oldest are given up, and who lacks them gets whole partitions.
+pub const DEFAULT_LOG_LIMIT: usize = 1_000_000;
 
 const CLOCKS: &[u8] = b"clocks";
 const LAYOUT: &[u8] = b"layout";
@@ -118,8 +133,16 @@ pub struct Replica<E> {
     hints: Hints,
     staged: Staged,
     log: LogWriter,
+    log_index: LogIndex,
+    log_limit: usize,
+    fingerprints: Fingerprints,
+    /// Partitions that are being streamed to this replica.
+    covered: BTreeMap<PartitionId, Covered>,
+    doubts: Doubts,
     next_batch: u64,
     layout_known: bool,
+    /// The next commit is to have a checkpoint, however few entries have come since the last.
+    checkpoint_wanted: bool,
     failed: Option<EngineError>,
     /// The object that was read last, as it is stored: a coordinator reads a key and then writes it.
     recent: RefCell<Option<(Bytes, Object)>>,
@@ -138,8 +161,14 @@ impl<E: Engine> Replica<E> {
             hints: Hints::default(),
             staged: Staged::default(),
             log: LogWriter::default(),
+            log_index: LogIndex::default(),
+            log_limit: DEFAULT_LOG_LIMIT,
+            fingerprints: Fingerprints::default(),
+            covered: BTreeMap::new(),
+            doubts: Doubts::default(),
             next_batch: 1,
             layout_known: false,
+            checkpoint_wanted: false,
             failed: None,
             recent: RefCell::new(None),
         };
@@ -162,9 +191,11 @@ impl<E: Engine> Replica<E> {
         self.staged.clear();
         self.recent.take();
         self.log = LogWriter::default();
+        self.covered.clear();
         let loaded = self
             .load_layout()
-            .and_then(|()| self.load_clocks())
+            .and_then(|()| self.load_doubts())
+            .and_then(|()| self.load_history())
             .and_then(|()| self.load_hints());
         self.failed = loaded.clone().err();
         loaded
@@ -182,46 +213,47 @@ impl<E: Engine> Replica<E> {
         payload.map(read).transpose()
     }
 
+    /// Clocks, fingerprints and log; where they are damaged, what the objects prove.
+    fn load_history(&mut self) -> Result<(), EngineError> {
+        match self.load_clocks() {
+            Err(EngineError::Damaged { .. }) => self.rebuild(),
+            loaded => loaded,
+        }
+    }
+
     fn load_clocks(&mut self) -> Result<(), EngineError> {
-        let mut last = match self.staged.read(&self.engine, Space::Meta, CLOCKS)? {
+        self.log_index.reset();
+        self.fingerprints.reset();
+        let checkpoint = match self.staged.read(&self.engine, Space::Meta, CLOCKS)? {
             Some(payload) => {
-                let clocks = &mut self.clocks;
-                record::decode(Space::Meta, CLOCKS, payload, |reader| clocks.restore(reader))?
+                let (clocks, fingerprints) = (&mut self.clocks, &mut self.fingerprints);
+                record::decode(Space::Meta, CLOCKS, payload, |reader| {
+                    let number = clocks.restore(reader)?;
+                    fingerprints.restore(reader)?;
+                    Ok(number)
+                })?
             }
             None => {
                 self.clocks.reset();
                 0
             }
         };
-        let clocks = &mut self.clocks;
-        log::read_since(&self.engine, last, &mut |batch| {
-            batch.entries.iter().for_each(|entry| clocks.replay(entry));
-            last = batch.number;
+        let (clocks, fingerprints, log_index) = (&mut self.clocks, &mut self.fingerprints, &mut self.log_index);
+        let mut last = checkpoint;
+        log::read_since(&self.engine, 0, &mut |batch| {
+            for entry in &batch.entries {
+                log_index.insert(entry.partition, entry.actor, entry.counters.clone(), batch.number);
+            }
+            log_index.close_batch(batch.number);
+            if batch.number > checkpoint {
+                clocks.replay(&batch);
+                fingerprints.replay(&batch.moved);
+                last = batch.number;
+            }
             ControlFlow::Continue(())
         })?;
         self.next_batch = self.next_batch.max(last + 1);
         Ok(())
-    }
-
-    fn load_hints(&mut self) -> Result<(), EngineError> {
-        self.hints.reset();
-        let (hints, partitions) = (&mut self.hints, self.partitions);
-        let mut result = Ok(());
-        self.engine.scan(Space::Hint, &[], None, &mut |key, frame| {
-            let loaded = hints::parse_key(key).and_then(|(owner, sequence)| {
-                let hint = read_hint(key, Bytes::copy_from_slice(frame), partitions)?;
-                hints.insert(owner, sequence, &hint, frame.len());
-                Ok(())
-            });
-            match loaded {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    result = Err(error);
-                    ControlFlow::Break(())
-                }
-            }
-        })?;
-        result
     }
 
     fn check(&self) -> Result<(), EngineError> {
@@ -240,10 +272,23 @@ impl<E: Engine> Replica<E> {
         let object = self.stored(&key)?;
         let filled = match planted(Mutant::NotFilled) {
             true => object.filled(&CausalContext::new()),
-            false => object.filled(self.clock(address.partition)),
+            false => object.filled(&self.known(address.partition, &key)),
         };
         self.recent.replace(Some((key, object)));
         Ok(filled)
+    }
+
+    /// What has been incorporated as far as this key goes: the partition's clock, and what a stream has covered beyond it.
+    fn known(&self, partition: PartitionId, key: &[u8]) -> Cow<'_, CausalContext> {
+        let clock = self.clocks.get(partition);
+        match self.covered.get(&partition) {
+            Some(covered) if covered.reaches(key) => {
+                let mut known = clock.clone();
+                known.union(&covered.clock);
+                Cow::Owned(known)
+            }
+            _ => Cow::Borrowed(clock),
+        }
     }
 
     /// The object as it is stored: stripped.
@@ -271,38 +316,62 @@ impl<E: Engine> Replica<E> {
             dots.union(delta.context());
         }
         check_plausible(&dots)?;
-        let new = dots.difference(self.clock(address.partition));
         let key = object_key(address);
-        let before = self.stored(&key)?;
-        let clock = self.clock(address.partition);
-        let joined = before.filled(clock).join(delta);
+        let (before, joined) = self.joined(address.partition, &key, delta)?;
+        let new_dots = self.incorporate(address.partition, &key, &dots);
+        let changed = self.settle(address.partition, &key, before, joined);
+        Ok(Applied { changed, new_dots })
+    }
 
-        if !new.is_empty() {
-            self.clocks.add(address.partition, &new);
+    /// The object as it is stored, and what it becomes by a filled delta.
+    fn joined(&self, partition: PartitionId, key: &Bytes, delta: Object) -> Result<(Object, Object), EngineError> {
+        let before = self.stored(key)?;
+        let joined = before.filled(&self.known(partition, key)).join(delta);
+        Ok((before, joined))
+    }
+
+    /// Adds dots that belong to a key to the clock and the log, and says whether one was new.
+    fn incorporate(&mut self, partition: PartitionId, key: &Bytes, dots: &CausalContext) -> bool {
+        let new = dots.difference(self.clocks.get(partition));
+        if new.is_empty() {
+            return false;
         }
+        self.clocks.add(partition, &new);
         for (actor, counters) in new.iter_ranges() {
-            self.log.push(address.partition, actor, counters, scope_of(&key));
+            self.log_index.insert(partition, actor, counters.clone(), self.next_batch);
+            self.log.push(LogEntry {
+                partition,
+                actor,
+                counters,
+                scope: key.slice(SCOPE_OFFSET..),
+            });
         }
-        let clock = self.clock(address.partition);
-        let after = joined.strip(clock);
+        true
+    }
+
+    /// Stages what an object has become, and says whether it is another than before.
+    fn settle(&mut self, partition: PartitionId, key: &Bytes, before: Object, joined: Object) -> bool {
+        let known = self.known(partition, key);
+        let after = joined.strip(&known);
         let liveness = (Liveness::of(&before), Liveness::of(&after));
+        let scope = key.slice(SCOPE_OFFSET..);
+        let prints = (fingerprint::of(&scope, &before), fingerprint::of(&scope, &after));
         // The clock may have come to cover more of the old context since it was stored: that alone is no change.
         let was_record = !before.is_absent();
-        let before = before.strip(clock);
+        let before = before.strip(&known);
         let changed = !before.dots().eq(after.dots()) || before.context() != after.context();
         if after.is_absent() || (planted(Mutant::DeleteDroppedEarly) && after.versions().is_empty()) {
             if was_record {
                 self.staged.delete(Space::Object, key.clone());
             }
         } else if changed {
-            let frame = record::seal(Space::Object, &key, |out| after.encode(out));
+            let frame = record::seal(Space::Object, key, |out| after.encode(out));
             self.staged.put(Space::Object, key.clone(), frame);
         }
-        index::stage(&mut self.staged, key.slice(SCOPE_OFFSET..), liveness.0, liveness.1);
-        Ok(Applied {
-            changed,
-            new_dots: !new.is_empty(),
-        })
+        let range = (partition, fingerprint::sub_range_of(position_of(key), self.partitions));
+        self.fingerprints.change(range, prints.0, prints.1);
+        index::stage(&mut self.staged, scope, liveness.0, liveness.1);
+        changed
     }
 
     /// A dot for a new write: never given out before by this actor, whether or not the earlier ones were ever stored.
@@ -318,128 +387,6 @@ impl<E: Engine> Replica<E> {
     /// Visits the committed batches after one, in order, until `visit` breaks off.
     pub fn log_since(&self, batch: u64, visit: &mut dyn FnMut(LogBatch) -> ControlFlow<()>) -> Result<(), EngineError> {
         log::read_since(&self.engine, batch, visit)
-    }
-
-    /// Keeps a write for an owner that is away. `delta` is what it will join, filled; without one, the object is here and is
-    /// delivered as it is then.
-    ///
-    /// # Errors
-    /// [`HintError::Full`] where the owner's hints have reached their bound.
-    pub fn hint(
-        &mut self,
-        owner: NodeId,
-        address: &Address,
-        dots: &CausalContext,
-        delta: Option<Object>,
-        expires_wall_ms: u64,
-    ) -> Result<(), HintError> {
-        self.check()?;
-        let hint = StoredHint {
-            address: address.clone(),
-            dots: dots.clone(),
-            delta,
-            expires_wall_ms,
-        };
-        let sequence = self.hints.next_sequence();
-        let key = hints::key(owner, sequence);
-        let frame = record::seal(Space::Hint, &key, |out| hint.encode(out));
-        self.hints.check_room(owner, frame.len())?;
-        self.hints.insert(owner, sequence, &hint, frame.len());
-        self.staged.put(Space::Hint, key, frame);
-        Ok(())
-    }
-
-    /// An owner's hints after a sequence (0 for the first), ascending, at least one if there is any, and then no more than about
-    /// `max_bytes` of objects.
-    pub fn hints(&self, owner: NodeId, after_sequence: u64, max_bytes: usize) -> Result<Vec<Hint>, EngineError> {
-        self.check()?;
-        let mut found = Vec::new();
-        let mut bytes = 0;
-        for sequence in self.hints.after(owner, after_sequence) {
-            let (hint, object) = match self.whole_hint(owner, sequence) {
-                Err(error @ EngineError::Damaged { .. }) => {
-                    // It keeps nobody else's hint back; the write that it was of comes by read repair.
-                    tracing::warn!(%owner, sequence, %error, "a hint cannot be delivered");
-                    continue;
-                }
-                whole => whole?,
-            };
-            bytes += object
-                .versions()
-                .iter()
-                .map(|(_, version)| version.value.len())
-                .sum::<usize>()
-                + 256;
-            if bytes > max_bytes && !found.is_empty() {
-                break;
-            }
-            let StoredHint {
-                address,
-                dots,
-                expires_wall_ms,
-                ..
-            } = hint;
-            found.push(Hint {
-                sequence,
-                address,
-                dots,
-                object,
-                expires_wall_ms,
-            });
-        }
-        Ok(found)
-    }
-
-    /// A hint with what it delivers.
-    fn whole_hint(&self, owner: NodeId, sequence: u64) -> Result<(StoredHint, Object), EngineError> {
-        let mut hint = self.stored_hint(owner, sequence)?;
-        let object = match hint.delta.take() {
-            Some(delta) => delta,
-            None => self.read(&hint.address)?,
-        };
-        Ok((hint, object))
-    }
-
-    fn stored_hint(&self, owner: NodeId, sequence: u64) -> Result<StoredHint, EngineError> {
-        let key = hints::key(owner, sequence);
-        let payload = self.staged.read(&self.engine, Space::Hint, &key)?;
-        let payload = payload.ok_or_else(|| record::damaged(Space::Hint, &key, "the engine has lost it"))?;
-        record::decode(Space::Hint, &key, payload, |reader| {
-            StoredHint::decode(reader, self.partitions)
-        })
-    }
-
-    /// Drops a hint: it was delivered. One that is gone already is fine.
-    pub fn forget_hint(&mut self, owner: NodeId, sequence: u64) {
-        if self.hints.remove(owner, sequence) {
-            self.staged.delete(Space::Hint, hints::key(owner, sequence));
-        }
-    }
-
-    /// Drops hints whose deadline has passed, a bounded number a call (4096), and says how many.
-    pub fn expire_hints(&mut self, wall_ms: u64) -> usize {
-        let expired = self.hints.expired(wall_ms);
-        for (owner, sequence) in &expired {
-            self.forget_hint(*owner, *sequence);
-        }
-        expired.len()
-    }
-
-    /// How many hints each owner has.
-    pub fn hint_summary(&self) -> BTreeMap<NodeId, HintCount> {
-        self.hints.summary()
-    }
-
-    /// What value hints say about a key, joined; no version and an empty context where there is none.
-    pub fn hinted(&self, address: &Address) -> Result<Object, EngineError> {
-        self.check()?;
-        let mut joined = Object::default();
-        for (owner, sequence) in self.hints.of_scope(&address.scope()) {
-            if let Some(delta) = self.stored_hint(owner, sequence)?.delta {
-                joined = joined.join(delta);
-            }
-        }
-        Ok(joined)
     }
 
     /// A page of a bucket's keys that begin with `prefix` and are not below `start`, in order: those with a live version here or in a
@@ -481,25 +428,37 @@ impl<E: Engine> Replica<E> {
     /// The batch is durable once a sync that began after this has returned.
     pub fn commit(&mut self) -> Result<Option<u64>, EngineError> {
         self.check()?;
-        if self.staged.is_empty() && self.log.len() == 0 {
+        if self.staged.is_empty() && self.log.len() == 0 && self.fingerprints.is_still() && !self.checkpoint_wanted {
             return Ok(None);
         }
         let number = self.next_batch;
         self.next_batch += 1;
         self.stage_log(number);
-        let applied = self.engine.apply(self.staged.take());
+        let applied = self.engine.apply(self.staged.take()).and_then(|()| self.bound_log());
         self.failed = applied.as_ref().err().cloned();
         applied.map(|()| Some(number))
     }
 
     fn stage_log(&mut self, number: u64) {
-        let checkpoint_due = self.clocks.count_entries(self.log.len());
+        let records = self.clocks.len() + SUB_RANGES * self.fingerprints.len();
+        let checkpoint_due = self.clocks.count_entries(self.log.len(), records) || self.checkpoint_wanted;
+        self.log_index.close_batch(number);
         let key = log::key(number);
-        let frame = record::seal(Space::Log, &key, |out| self.log.finish(out));
+        let frame = record::seal(Space::Log, &key, |out| {
+            self.log.finish(out);
+            self.fingerprints.finish(out);
+        });
         self.staged.put(Space::Log, key, frame);
         if checkpoint_due {
-            let frame = record::seal(Space::Meta, CLOCKS, |out| self.clocks.checkpoint(number, out));
+            self.checkpoint_wanted = false;
+            let frame = record::seal(Space::Meta, CLOCKS, |out| {
+                self.clocks.checkpoint(number, out);
+                self.fingerprints.checkpoint(out);
+            });
             self.staged.put(Space::Meta, Bytes::from_static(CLOCKS), frame);
+            for batch in self.log_index.take_free(number) {
+                self.staged.delete(Space::Log, log::key(batch));
+            }
         }
         if !self.layout_known {
             let count = u64::from(self.partitions.count());
@@ -507,6 +466,11 @@ impl<E: Engine> Replica<E> {
             self.staged.put(Space::Meta, Bytes::from_static(LAYOUT), frame);
             self.layout_known = true;
         }
+    }
+
+    /// The number of the last batch that was committed; 0 before the first.
+    pub fn last_batch(&self) -> u64 {
+        self.next_batch - 1
     }
 
     /// Whether another batch would find room on the disk: asked at the door, before work is done.
@@ -522,7 +486,7 @@ impl<E: Engine> Replica<E> {
 
     /// Bytes staged and not committed: what the next batch will be about.
     pub fn staged_bytes(&self) -> usize {
-        self.staged.bytes() + self.log.bytes()
+        self.staged.bytes() + self.log.bytes() + usize::from(self.checkpoint_wanted)
     }
 
     /// How much the replica holds. Asks the file system: not for the data path.
@@ -534,12 +498,6 @@ impl<E: Engine> Replica<E> {
             partitions: self.clocks.len(),
         }
     }
-}
-
-fn read_hint(key: &[u8], frame: Bytes, partitions: Partitions) -> Result<StoredHint, EngineError> {
-    let payload = record::open(Space::Hint, key, frame)?;
-    let decode = |reader: &mut Reader| -> Result<StoredHint, DecodeError> { StoredHint::decode(reader, partitions) };
-    record::decode(Space::Hint, key, payload, decode)
 }
 
 fn check_plausible(dots: &CausalContext) -> Result<(), ApplyError> {
@@ -567,8 +525,18 @@ fn object_key(address: &Address) -> Bytes {
     out.into()
 }
 
-fn scope_of(object_key: &[u8]) -> &[u8] {
-    &object_key[SCOPE_OFFSET..]
+/// The position that an object's key holds.
+fn position_of(object_key: &[u8]) -> Position {
+    let bytes = object_key[1..SCOPE_OFFSET].try_into();
+    Position(u64::from_be_bytes(bytes.expect("an object's key holds its position")))
+}
+
+/// The address that `bucket ‖ 0 ‖ key` stands for; nothing where it is none.
+fn parse_scope(n: u8, scope: &Bytes, partitions: Partitions) -> Option<Address> {
+    let end = scope.iter().position(|byte| *byte == 0)?;
+    let bucket = Bucket::parse(std::str::from_utf8(&scope[..end]).ok()?).ok()?;
+    let key = Key::parse(scope.slice(end + 1..)).ok()?;
+    Some(Address::new(bucket, key, n, partitions))
 }
 
 fn meta_key(name: &str) -> Vec<u8> {

@@ -72,7 +72,7 @@ fn engine_with_a_record_in_every_space() -> MemoryEngine {
             NodeId(1),
             &address("k"),
             &CausalContext::from_iter([dot]),
-            Some(delta),
+            delta,
             1,
         )
         .unwrap();
@@ -110,13 +110,27 @@ fn a_damaged_object_is_an_error_and_never_absent() {
 }
 
 #[test]
+fn a_damaged_log_leaves_what_the_objects_prove_and_a_doubt_about_all_the_rest() {
+    let engine = engine_with_a_record_in_every_space();
+    damage(&engine, Space::Log);
+    let mut replica = open(&engine).unwrap();
+    let at = address("k");
+    let object = replica.read(&at).unwrap();
+    assert_eq!(object.versions().len(), 1);
+    assert_eq!(*replica.clock(at.partition), object.dots().collect());
+    assert!(replica.is_in_doubt(at.partition) && replica.has_doubts());
+    replica.commit().unwrap();
+    assert!(open(&engine).unwrap().is_in_doubt(at.partition), "a restart does not forget the doubt");
+}
+
+#[test]
 fn damage_anywhere_is_reported_where_it_is_met() {
     let damaged = |space: Space| {
         let engine = engine_with_a_record_in_every_space();
         damage(&engine, space);
         open(&engine)
     };
-    for space in [Space::Log, Space::Hint, Space::Meta] {
+    for space in [Space::Hint, Space::Meta] {
         let error = damaged(space).unwrap_err();
         assert!(
             matches!(&error, OpenError::Engine(EngineError::Damaged { space: at, .. }) if *at == space),
@@ -203,7 +217,7 @@ fn hints_are_bounded_for_each_owner() {
     let dots = CausalContext::from_iter([dot]);
     let mut taken = 0;
     let error = loop {
-        match replica.hint(NodeId(1), &address("k"), &dots, Some(delta.clone()), 100) {
+        match replica.hint(NodeId(1), &address("k"), &dots, delta.clone(), 100) {
             Ok(()) => taken += 1,
             Err(error) => break error,
         }
@@ -220,7 +234,7 @@ fn hints_are_bounded_for_each_owner() {
         "{error}"
     );
     assert!((2..=5).contains(&taken), "{taken}");
-    replica.hint(NodeId(2), &address("k"), &dots, None, 100).unwrap();
+    replica.hint(NodeId(2), &address("k"), &dots, Object::default(), 100).unwrap();
     assert!(replica.hint_summary()[&NodeId(1)].bytes <= 1000);
     assert_eq!(replica.expire_hints(99), 0);
     assert_eq!(replica.expire_hints(100), taken + 1);
@@ -233,10 +247,10 @@ fn a_hint_delivered_late_does_not_drop_a_newer_one() {
     let engine = MemoryEngine::new();
     let mut replica = open(&engine).unwrap();
     let dots = CausalContext::new();
-    replica.hint(NodeId(1), &address("k"), &dots, None, 100).unwrap();
+    replica.hint(NodeId(1), &address("k"), &dots, Object::default(), 100).unwrap();
     let first = replica.hints(NodeId(1), 0, 0).unwrap()[0].sequence;
     replica.forget_hint(NodeId(1), first);
-    replica.hint(NodeId(1), &address("k"), &dots, None, 100).unwrap();
+    replica.hint(NodeId(1), &address("k"), &dots, Object::default(), 100).unwrap();
     replica.forget_hint(NodeId(1), first);
     assert_eq!(replica.hints(NodeId(1), 0, 0).unwrap().len(), 1);
 }

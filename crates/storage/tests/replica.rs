@@ -50,7 +50,7 @@ fn versions_of(object: &Object) -> Versions {
 struct TwinHint {
     key: usize,
     dots: Dots,
-    delta: Option<(Versions, Dots)>,
+    delta: (Versions, Dots),
     expires: u64,
 }
 
@@ -91,7 +91,7 @@ impl Twin {
             .hints
             .values()
             .filter(|hint| hint.key == key)
-            .filter_map(|hint| hint.delta.as_ref());
+            .map(|hint| &hint.delta);
         let mut versions = hinted.flat_map(|(versions, _)| versions.values()).chain(
             self.objects
                 .get(&key)
@@ -148,7 +148,6 @@ enum Step {
     Hint {
         owner: u64,
         sent: usize,
-        reference: bool,
         expires: u64,
     },
     Forget {
@@ -170,8 +169,8 @@ fn any_step() -> impl Strategy<Value = Step> {
             .prop_map(|(key, seen, delete, expires)| Step::Write { key, seen, delete, expires }),
         1 => (0..8_usize).prop_map(Step::WasteADot),
         10 => any::<usize>().prop_map(Step::Deliver),
-        3 => (0..3_u64, any::<usize>(), any::<bool>(), 0..20_u64)
-            .prop_map(|(owner, sent, reference, expires)| Step::Hint { owner, sent, reference, expires }),
+        3 => (0..3_u64, any::<usize>(), 0..20_u64)
+            .prop_map(|(owner, sent, expires)| Step::Hint { owner, sent, expires }),
         1 => (0..3_u64, 0..12_u64).prop_map(|(owner, sequence)| Step::Forget { owner, sequence }),
         1 => (0..10_u64).prop_map(Step::Expire),
         1 => prop::collection::vec(any::<u8>(), 0..9).prop_map(Step::Meta),
@@ -260,14 +259,11 @@ impl Side {
             Step::Hint {
                 owner,
                 sent: number,
-                reference,
                 expires,
             } if !sent.is_empty() => {
                 let write = &sent[number % sent.len()];
-                let delta = (!reference).then(|| write.delta.clone());
-                let kept = delta
-                    .as_ref()
-                    .map(|delta| (versions_of(delta), dots_of(delta.context())));
+                let delta = write.delta.clone();
+                let kept = (versions_of(&delta), dots_of(delta.context()));
                 let owner = NodeId(owner);
                 self.replica
                     .hint(owner, &address(write.key), &write.dots, delta, expires)
@@ -366,8 +362,8 @@ impl Side {
                 (dots_of(&hint.dots), hint.expires_wall_ms),
                 (twin.dots.clone(), twin.expires)
             );
-            let object = twin.delta.clone().unwrap_or_else(|| self.twin.filled(twin.key));
-            assert_eq!((versions_of(&hint.object), dots_of(hint.object.context())), object);
+            let object = (versions_of(&hint.object), dots_of(hint.object.context()));
+            assert_eq!(object, twin.delta);
         }
         assert_eq!(expected.next().map(|_| "a hint is missing"), None);
         let count = self.replica.hint_summary().get(&owner).map_or(0, |count| count.hints);
@@ -388,10 +384,8 @@ impl Side {
     fn check_hinted(&self, key: usize) {
         let mut expected = (Versions::new(), Dots::new());
         for hint in self.twin.hints.values().filter(|hint| hint.key == key) {
-            if let Some(delta) = &hint.delta {
-                let context = &expected.1 | &delta.1;
-                expected = (join(expected, delta.clone()), context);
-            }
+            let context = &expected.1 | &hint.delta.1;
+            expected = (join(expected, hint.delta.clone()), context);
         }
         let hinted = self.replica.hinted(&address(key)).unwrap();
         assert_eq!((versions_of(&hinted), dots_of(hinted.context())), expected);

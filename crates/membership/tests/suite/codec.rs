@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use annulus_causality::{DecodeError, Instant, Reader};
 use annulus_membership::{
-    Advertised, Candidate, ClusterId, Digest, Formation, Gossip, Hello, MemberRecord, Secret, ShownVote, Vote,
+    Advertised, Candidate, ClusterId, Digest, Formation, Gossip, Hello, MemberRecord, Secret, ShownVote, Vote, Witnessed,
 };
 use annulus_ring::{Capacity, Member, NodeName, Partitions};
 use proptest::collection::vec;
@@ -47,7 +47,9 @@ fn cluster() -> impl Strategy<Value = Option<ClusterId>> {
 
 fn hello() -> impl Strategy<Value = Hello> {
     let range = (any::<u16>(), any::<u16>());
-    (range, cluster(), record(), option::of(1u64..), any::<u64>()).prop_map(|((a, b), cluster, record, seen, clock)| {
+    let disk = option::of((1u64.., any::<u64>()));
+    let parts = (range, cluster(), record(), option::of(1u64..), disk, any::<u64>());
+    parts.prop_map(|((a, b), cluster, record, seen, disk, clock)| {
         let (protocol_min, protocol_max) = (a.min(b), a.max(b));
         Hello {
             protocol_min,
@@ -55,6 +57,7 @@ fn hello() -> impl Strategy<Value = Hello> {
             cluster,
             record,
             seen,
+            witnessed: disk.map(|(incarnation, batch)| Witnessed { incarnation, batch }),
             clock: Instant::from_nanos(clock),
         }
     })

@@ -11,7 +11,7 @@ use annulus_coordinator::{
     Options, Outcome, Reply, Request,
 };
 use annulus_membership::{Formation, Gossip};
-use annulus_protocol::{BucketRecord, Delta, Known, Message, Refusal, WireKey};
+use annulus_protocol::{Caught, CaughtPart, BucketRecord, Delta, Known, Message, Refusal, WireKey};
 use annulus_ring::{Bucket, Key, NodeId, Ring};
 use base64::Engine as _;
 
@@ -29,10 +29,12 @@ impl Names {
             Message::Declare { request, .. }
             | Message::Write { request, .. }
             | Message::Read { request, .. }
+            | Message::CatchUp { request, .. }
             | Message::List { request, .. } => (from, *request),
             Message::Declared { request, .. }
             | Message::WriteDone { request, .. }
             | Message::ReadDone { request, .. }
+            | Message::CaughtUp { request, .. }
             | Message::Listed { request, .. } => (to, *request),
             other => return other.kind().to_owned(),
         };
@@ -76,9 +78,40 @@ impl Names {
                 Err(refusal) => refused(refusal),
             },
             Message::Hint { delta, .. } => self.delta(delta),
+            Message::ClockHashes { ranges, .. } => format!("of {} ranges", ranges.len()),
+            Message::Clocks { clocks, .. } => {
+                let shown = clocks.iter().map(|told| format!("{} {}", told.partition, self.context(&told.clock)));
+                shown.collect::<Vec<_>>().join(", ")
+            }
+            Message::CatchUp { wants, .. } => {
+                let shown = wants.iter().map(|want| {
+                    let how = if want.stream.is_some() { "all of" } else { "what is new in" };
+                    format!("{how} {} since {}", want.partition, self.context(&want.clock))
+                });
+                shown.collect::<Vec<_>>().join(", ")
+            }
+            Message::CaughtUp { caught, .. } => {
+                let shown = caught.iter().map(|caught| self.caught(caught));
+                shown.collect::<Vec<_>>().join(", ")
+            }
             Message::HintCredit { bytes } => format!("{} MiB", bytes >> 20),
             Message::Declared { .. } | Message::HintsWait { .. } | Message::HintTaken { .. } => String::new(),
         }
+    }
+
+    fn caught(&mut self, caught: &Caught) -> String {
+        let (what, objects) = match &caught.part {
+            CaughtPart::Refused => return format!("{} refused", caught.partition),
+            CaughtPart::LogShort => return format!("{}: the log is too short", caught.partition),
+            CaughtPart::Objects { objects, more, .. } => (if *more { " a part" } else { "" }, objects),
+            CaughtPart::Streamed { until, objects, .. } => (if until.is_some() { " a piece" } else { " whole" }, objects),
+        };
+        let objects = objects.iter().map(|caught| {
+            let object = self.object_bringing(&caught.object, &caught.dots);
+            format!("{}/{} {object}", caught.bucket.as_str(), quoted(caught.key.as_bytes()))
+        });
+        let objects = objects.collect::<Vec<_>>().join("; ");
+        format!("{}{what}: {objects}", caught.partition)
     }
 
     fn write(&mut self, durability: Durability, hint_for: Option<NodeId>, delta: &Delta) -> String {
@@ -264,6 +297,7 @@ fn refused(refusal: &Refusal) -> String {
         Refusal::Overloaded => "refused: overloaded",
         Refusal::NotOwner => "refused: no owner",
         Refusal::Expired => "refused: its deadline has passed",
+        Refusal::InDoubt => "refused: in doubt",
     }
     .to_owned()
 }

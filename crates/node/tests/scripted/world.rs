@@ -215,7 +215,7 @@ impl World {
     }
 
     fn shows(&self, message: &Message) -> bool {
-        self.verbose || !matches!(message, Message::Gossip(_))
+        self.verbose || !matches!(message, Message::Gossip(_) | Message::ClockHashes { .. })
     }
 
     /// A client asks, and is given a number.

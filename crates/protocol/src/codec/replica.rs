@@ -13,6 +13,7 @@ wire_enum!(Refusal {
     2 => Overloaded,
     3 => NotOwner,
     4 => Expired,
+    5 => InDoubt,
 });
 
 wire_enum!(Known {

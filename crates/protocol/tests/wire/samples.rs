@@ -6,9 +6,12 @@ use annulus_causality::{Actor, CausalContext, ConflictPolicy, Dot, Instant, Obje
 use annulus_coordinator::{
     Answer, BucketConfig, Condition, Durability, Found, KeyRequest, Level, Mode, NewValue, Operation, Options,
 };
-use annulus_membership::{Advertised, ClusterId, Formation, Gossip, Hello, MemberRecord, Secret};
-use annulus_protocol::{BucketRecord, Delta, Known, Message, Refusal, RequestId, WireKey, WriteIdentity};
-use annulus_ring::{Bucket, Capacity, Key, Member, NodeId, NodeName};
+use annulus_membership::{Advertised, ClusterId, Formation, Gossip, Hello, MemberRecord, Secret, Witnessed};
+use annulus_protocol::{
+    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, Delta, Known, Message, PartitionClock, Refusal, RequestId,
+    StreamWant, Want, WireKey, WriteIdentity,
+};
+use annulus_ring::{Bucket, Capacity, Key, Member, NodeId, NodeName, PartitionId};
 use bytes::Bytes;
 
 const DEADLINE: Instant = Instant::from_nanos(1_750_000_000);
@@ -255,7 +258,81 @@ pub(crate) fn messages() -> Vec<Message> {
             delta: delta(),
         },
         Message::HintTaken { sequence: 12 },
+        Message::ClockHashes {
+            durable: Witnessed {
+                incarnation: 300,
+                batch: 70_000,
+            },
+            ranges: vec![ClockRange {
+                n: 3,
+                first: 64,
+                count: 16,
+                hash: 0x1234_5678_9abc_def0,
+            }],
+        },
+        Message::Clocks {
+            answer: true,
+            clocks: vec![PartitionClock {
+                partition: PARTITION,
+                clock: object().context().clone(),
+            }],
+        },
+        catch_up(),
+        caught_up(),
     ]
+}
+
+const PARTITION: PartitionId = PartitionId { n: 3, index: 700 };
+
+fn catch_up() -> Message {
+    let want = |stream| Want {
+        partition: PARTITION,
+        clock: object().context().clone(),
+        stream,
+    };
+    let stream = StreamWant {
+        from: Some(Bytes::from_static(b"\x03position")),
+        fingerprints: std::array::from_fn(|index| index as u64),
+    };
+    Message::CatchUp {
+        request: 77,
+        wants: vec![want(None), want(Some(stream))],
+    }
+}
+
+fn caught_up() -> Message {
+    let objects = || {
+        vec![CaughtObject {
+            bucket: bucket(),
+            key: key(),
+            dots: delta().dots,
+            object: object(),
+        }]
+    };
+    let clock = || object().context().clone();
+    let parts = [
+        CaughtPart::Refused,
+        CaughtPart::LogShort,
+        CaughtPart::Objects {
+            clock: clock(),
+            objects: objects(),
+            more: true,
+        },
+        CaughtPart::Streamed {
+            clock: clock(),
+            from: Bytes::from_static(b"\x03a"),
+            until: Some(Bytes::from_static(b"\x03b")),
+            objects: objects(),
+        },
+    ];
+    let caught = parts.into_iter().map(|part| Caught {
+        partition: PARTITION,
+        part,
+    });
+    Message::CaughtUp {
+        request: 77,
+        caught: caught.collect(),
+    }
 }
 
 /// A hello that has all its parts.
@@ -266,6 +343,10 @@ pub(crate) fn hello() -> Hello {
         cluster: Some(ClusterId(*b"sixteen bytes id")),
         record: member_record(),
         seen: Some(1 << 20),
+        witnessed: Some(Witnessed {
+            incarnation: 1 << 20,
+            batch: 70_000,
+        }),
         clock: DEADLINE,
     }
 }

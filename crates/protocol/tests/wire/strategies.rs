@@ -8,10 +8,13 @@ use annulus_coordinator::{
     Outcome, Reply, Written,
 };
 use annulus_membership::{
-    Advertised, Candidate, ClusterId, Digest, Formation, Gossip, Hello, MemberRecord, Secret, ShownVote,
+    Advertised, Candidate, ClusterId, Digest, Formation, Gossip, Hello, MemberRecord, Secret, ShownVote, Witnessed,
 };
-use annulus_protocol::{BucketRecord, Delta, Known, Message, Refusal, RequestId, WireKey, WriteIdentity};
-use annulus_ring::{Bucket, Capacity, Key, Member, NodeId, NodeName, Partitions};
+use annulus_protocol::{
+    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, Delta, Known, Message, PartitionClock, Refusal, RequestId,
+    StreamWant, Want, WireKey, WriteIdentity,
+};
+use annulus_ring::{Bucket, Capacity, Key, Member, NodeId, NodeName, PartitionId, Partitions};
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::option;
@@ -92,6 +95,68 @@ fn object() -> impl Strategy<Value = Object> {
 
 fn wire_key() -> impl Strategy<Value = WireKey> {
     (any::<u8>(), bucket(), key()).prop_map(|(n, bucket, key)| WireKey { n, bucket, key })
+}
+
+fn witnessed() -> impl Strategy<Value = Witnessed> {
+    (number(), number()).prop_map(|(incarnation, batch)| Witnessed { incarnation, batch })
+}
+
+fn partition() -> impl Strategy<Value = PartitionId> {
+    (any::<u8>(), any::<u32>()).prop_map(|(n, index)| PartitionId { n, index })
+}
+
+fn clock_range() -> impl Strategy<Value = ClockRange> {
+    (any::<u8>(), any::<u32>(), any::<u32>(), any::<u64>()).prop_map(|(n, first, count, hash)| ClockRange {
+        n,
+        first,
+        count,
+        hash,
+    })
+}
+
+fn partition_clock() -> impl Strategy<Value = PartitionClock> {
+    (partition(), context()).prop_map(|(partition, clock)| PartitionClock { partition, clock })
+}
+
+fn want() -> impl Strategy<Value = Want> {
+    let stream = (option::of(bytes(12)), any::<[u64; 16]>())
+        .prop_map(|(from, fingerprints)| StreamWant { from, fingerprints });
+    (partition(), context(), option::of(stream)).prop_map(|(partition, clock, stream)| Want {
+        partition,
+        clock,
+        stream,
+    })
+}
+
+fn caught_objects() -> impl Strategy<Value = Vec<CaughtObject>> {
+    let object = (wire_key(), context(), object()).prop_map(|(at, dots, object)| CaughtObject {
+        bucket: at.bucket,
+        key: at.key,
+        dots,
+        object,
+    });
+    vec(object, 0..3)
+}
+
+fn caught() -> impl Strategy<Value = Caught> {
+    let part = prop_oneof![
+        Just(CaughtPart::Refused),
+        Just(CaughtPart::LogShort),
+        (context(), caught_objects(), any::<bool>()).prop_map(|(clock, objects, more)| CaughtPart::Objects {
+            clock,
+            objects,
+            more
+        }),
+        (context(), bytes(12), option::of(bytes(12)), caught_objects()).prop_map(
+            |(clock, from, until, objects)| CaughtPart::Streamed {
+                clock,
+                from,
+                until,
+                objects
+            }
+        ),
+    ];
+    (partition(), part).prop_map(|(partition, part)| Caught { partition, part })
 }
 
 fn delta() -> impl Strategy<Value = Delta> {
@@ -295,6 +360,10 @@ fn data() -> impl Strategy<Value = Message> {
         number().prop_map(|bytes| Message::HintCredit { bytes }),
         (number(), delta()).prop_map(|(sequence, delta)| Message::Hint { sequence, delta }),
         number().prop_map(|sequence| Message::HintTaken { sequence }),
+        (witnessed(), vec(clock_range(), 0..3)).prop_map(|(durable, ranges)| Message::ClockHashes { durable, ranges }),
+        (any::<bool>(), vec(partition_clock(), 0..3)).prop_map(|(answer, clocks)| Message::Clocks { answer, clocks }),
+        (number(), vec(want(), 0..3)).prop_map(|(request, wants)| Message::CatchUp { request, wants }),
+        (number(), vec(caught(), 0..3)).prop_map(|(request, caught)| Message::CaughtUp { request, caught }),
     ]
 }
 
@@ -446,14 +515,16 @@ pub(crate) fn hello() -> impl Strategy<Value = Hello> {
         option::of(cluster_id()),
         member_record(),
         option::of(1..=u64::MAX),
+        option::of((1..=u64::MAX, any::<u64>())),
         instant(),
     )
-        .prop_map(|((protocol_min, protocol_max), cluster, record, seen, clock)| Hello {
+        .prop_map(|((protocol_min, protocol_max), cluster, record, seen, witnessed, clock)| Hello {
             protocol_min,
             protocol_max,
             cluster,
             record,
             seen,
+            witnessed: witnessed.map(|(incarnation, batch)| Witnessed { incarnation, batch }),
             clock,
         })
 }

@@ -160,7 +160,7 @@ fn write_batch(replica: &mut Replica<impl Engine>, number: u64, actor: Actor) {
         let delta = before.write(dot, version, None, ConflictPolicy::Siblings);
         let dots = CausalContext::from_iter([dot]);
         if key == 0 {
-            let hinted = replica.hint(OWNER_AWAY, &address, &dots, Some(delta.clone()), number);
+            let hinted = replica.hint(OWNER_AWAY, &address, &dots, delta.clone(), number);
             hinted.expect("the hint is taken");
         }
         replica.apply(&address, delta, &dots).expect("it is applied");

@@ -1,0 +1,778 @@
+//! Owners of a partition compare clocks and fetch what they lack: the cost is that of what is missing, and no command need be run.
+//!
+//! Once a second each node sends every co-owner the hash of the clocks of all partitions that both own. Where it differs the two descend,
+//! range by range, to the clocks of single partitions, and whoever lacks dots asks for their objects, a page at a time: one page a peer is
+//! on its way, and the next is asked for when the last is durable. Nothing is kept at the sender between two pages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use annulus_causality::{CausalContext, Instant};
+use annulus_membership::Witnessed;
+use annulus_mutants::{Mutant, planted};
+use annulus_protocol::{Caught, CaughtObject, CaughtPart, ClockRange, Message, PartitionClock, SUB_RANGES, StreamWant, Want};
+use annulus_ring::{Address, NodeId, PartitionId};
+use annulus_storage::{Engine, Streamed, StreamedPart, Supplied, Supply};
+
+use crate::durable::Completion;
+use crate::io::Effect;
+use crate::memory;
+use crate::node::Node;
+use crate::settings::Now;
+use crate::tasks::FIRST_NUMBER_MASK;
+
+/// How often clocks are compared.
+const ROUND: Duration = Duration::from_secs(1);
+/// Dots that are still missing after this are asked for: until then their writes are probably on their way.
+const GRACE: Duration = Duration::from_secs(1);
+/// A peer that refused is asked again after this, and a page that does not come is asked for anew after ten times this.
+const RETRY: Duration = Duration::from_secs(1);
+/// What cannot be asked for yet waits for so long.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Of objects in one answer, in bytes: what a node reads or stores of them at once holds nobody up for long.
+const PAGE_BYTES: usize = 128 << 10;
+/// Partitions in one question.
+const MAX_WANTS: usize = 64;
+/// A range that differs is divided into so many.
+const FAN_OUT: u32 = 16;
+/// Ranges in one message, and about so many bytes of clocks.
+const MAX_RANGES: usize = 4096;
+const CLOCKS_BYTES: usize = 128 << 10;
+
+/// Something that a peer has and this node has not.
+#[derive(Debug)]
+struct Wanted {
+    /// The peer's clock when that was noticed.
+    clock: CausalContext,
+    /// When to ask.
+    due: Instant,
+    /// The peer's log no longer reaches.
+    streamed: bool,
+}
+
+/// A question that was not answered yet.
+#[derive(Debug)]
+struct Asked {
+    request: u64,
+    /// Then it is given up.
+    until: Instant,
+    /// The partitions, each with the fingerprints that were sent.
+    partitions: BTreeMap<PartitionId, [u64; SUB_RANGES]>,
+    /// Its answer came, and is not durable yet.
+    answered: bool,
+}
+
+/// What is known of one co-owner while its link is up.
+#[derive(Debug, Default)]
+struct CoOwner {
+    /// The clocks that it told of last.
+    told: BTreeMap<PartitionId, CausalContext>,
+    wanted: BTreeMap<PartitionId, Wanted>,
+    asked: Option<Asked>,
+    /// Clocks have been found equal, or fetched, since the link came up: what differs from now on is probably on its way.
+    is_current: bool,
+}
+
+/// The state of catching up, all of which a restart may forget.
+#[derive(Debug)]
+pub(crate) struct CatchUp {
+    peers: BTreeMap<NodeId, CoOwner>,
+    /// With whom a partition in doubt has caught up since it came into doubt.
+    pub(crate) caught: BTreeMap<PartitionId, BTreeSet<NodeId>>,
+    /// From whom a partition is being streamed.
+    streams: BTreeMap<PartitionId, NodeId>,
+    shared: Shared,
+    next_round: Instant,
+    /// What is due and cannot be asked for, as the disk is full or others are asked, is looked at again from then on.
+    not_before: Instant,
+    /// The next request's number: no two lives' numbers meet.
+    next_request: u64,
+    /// Writes taken by the last round.
+    logged: u64,
+}
+
+/// The partitions that this node and a peer both own, by replicas; of one epoch.
+#[derive(Debug, Default)]
+struct Shared {
+    epoch: u64,
+    with: BTreeMap<NodeId, BTreeMap<u8, Vec<u32>>>,
+}
+
+impl Shared {
+    /// Those of `first..first + count`.
+    fn range(&self, peer: NodeId, n: u8, first: u32, count: u32) -> &[u32] {
+        let all = self.with.get(&peer).and_then(|by_n| by_n.get(&n));
+        let all = all.map_or(&[][..], Vec::as_slice);
+        let start = all.partition_point(|index| *index < first);
+        let end = all.partition_point(|index| *index < first.saturating_add(count));
+        &all[start..end]
+    }
+
+    fn contains(&self, peer: NodeId, partition: PartitionId) -> bool {
+        !self.range(peer, partition.n, partition.index, 1).is_empty()
+    }
+}
+
+/// How far a peer and this node are apart, in writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lag {
+    /// That the peer has not told of, and this node has.
+    pub(crate) behind: u64,
+    /// That the peer has, and this node has not.
+    pub(crate) ahead: u64,
+    /// Partitions that differ.
+    pub(crate) partitions: u64,
+}
+
+impl CatchUp {
+    pub(crate) fn starting(now: Now, random: u64) -> CatchUp {
+        CatchUp {
+            peers: BTreeMap::new(),
+            caught: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            shared: Shared::default(),
+            next_round: now.monotonic + ROUND,
+            not_before: now.monotonic,
+            next_request: random & FIRST_NUMBER_MASK,
+            logged: 0,
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let asked = self.peers.values().filter_map(|peer| peer.asked.as_ref());
+        let due = self.peers.values().filter(|peer| peer.asked.is_none());
+        let due = due.flat_map(|peer| peer.wanted.values().map(|wanted| wanted.due));
+        let waits = due.chain(asked.map(|asked| asked.until)).min();
+        waits.map(|at| at.max(self.not_before)).into_iter().chain([self.next_round]).min()
+    }
+
+    /// Whatever a peer has of a partition that this clock lacks is asked for at once.
+    pub(crate) fn look_again(&mut self, partition: PartitionId, clock: &CausalContext, due: Instant) {
+        for co_owner in self.peers.values_mut() {
+            if let Some(told) = co_owner.told.get(&partition).filter(|told| !told.is_subset(clock)) {
+                let wanted = Wanted {
+                    clock: told.clone(),
+                    due,
+                    streamed: true,
+                };
+                co_owner.wanted.insert(partition, wanted);
+            }
+        }
+    }
+
+    /// Whether a partition is being fetched from another peer than this.
+    fn is_busy(&self, partition: PartitionId, peer: NodeId) -> bool {
+        let asked_of = |other: &CoOwner| other.asked.as_ref().is_some_and(|asked| asked.partitions.contains_key(&partition));
+        self.streams.get(&partition).is_some_and(|from| *from != peer)
+            || self.peers.iter().any(|(id, other)| *id != peer && asked_of(other))
+    }
+}
+
+impl<E: Engine> Node<E> {
+    /// A link came up: the clocks are compared at once.
+    pub(crate) fn catch_up_with(&mut self, peer: NodeId, out: &mut Vec<Effect>) {
+        self.drop_co_owner(peer);
+        self.refresh_shared();
+        self.send_roots(peer, out);
+    }
+
+    /// The link went down: nothing that was asked will be answered.
+    pub(crate) fn drop_co_owner(&mut self, peer: NodeId) {
+        self.catch_up.peers.remove(&peer);
+        let streams = self.catch_up.streams.extract_if(.., |_, from| *from == peer);
+        for (partition, _) in streams.collect::<Vec<_>>() {
+            self.replica.abandon_stream(partition);
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn catch_up_round(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.catch_up.not_before = now.monotonic + PAUSE;
+        if self.failed.is_some() || self.cluster.is_none() {
+            self.catch_up.next_round = now.monotonic + ROUND;
+            return;
+        }
+        if self.catch_up.next_round <= now.monotonic {
+            self.catch_up.next_round = now.monotonic + ROUND;
+            self.refresh_shared();
+            for peer in self.reachable_peers() {
+                self.send_roots(peer, out);
+            }
+            self.settle_doubts();
+            self.keep_house();
+            self.scrub(out);
+        }
+        let peers: Vec<NodeId> = self.catch_up.peers.keys().copied().collect();
+        for peer in peers {
+            self.ask_if_due(now, peer, out);
+        }
+    }
+
+    /// Where nothing was written since the last round, the log is trimmed; in a busy time a checkpoint does that, and what peers said of
+    /// their disks is kept with all the rest.
+    fn keep_house(&mut self) {
+        let logged = self.counters.writes + self.counters.caught_objects + self.counters.peer_writes;
+        if std::mem::replace(&mut self.catch_up.logged, logged) == logged {
+            self.replica.trim_log();
+        } else if let Some(peers) = self.witness.news() {
+            memory::put_witness(&mut self.replica, peers);
+        }
+    }
+
+    fn refresh_shared(&mut self) {
+        let Some(cluster) = &self.cluster else { return };
+        let ring = &cluster.ring;
+        if self.catch_up.shared.epoch == ring.epoch() {
+            return;
+        }
+        let mut with = BTreeMap::<NodeId, BTreeMap<u8, Vec<u32>>>::new();
+        for n in 1..=ring.replicas() {
+            for index in 0..ring.partitions().count() {
+                let owners = ring.preference_list(PartitionId { n, index }).owners;
+                if owners.contains(&self.me) {
+                    for owner in owners.iter().filter(|owner| **owner != self.me) {
+                        with.entry(*owner).or_default().entry(n).or_default().push(index);
+                    }
+                }
+            }
+        }
+        self.catch_up.shared = Shared {
+            epoch: ring.epoch(),
+            with,
+        };
+    }
+
+    fn send_roots(&mut self, peer: NodeId, out: &mut Vec<Effect>) {
+        let Some(cluster) = &self.cluster else { return };
+        let count = cluster.ring.partitions().count();
+        let roots = self.catch_up.shared.with.get(&peer).into_iter().flat_map(BTreeMap::keys);
+        let roots = roots.map(|&n| self.clock_range(peer, n, 0, count));
+        let ranges: Vec<ClockRange> = roots.collect();
+        if !ranges.is_empty() {
+            out.push(self.clock_hashes(peer, ranges));
+        }
+    }
+
+    fn clock_hashes(&self, to: NodeId, ranges: Vec<ClockRange>) -> Effect {
+        let durable = Witnessed {
+            incarnation: self.incarnation,
+            batch: self.durable.last_synced(),
+        };
+        Effect::Send {
+            to,
+            message: Message::ClockHashes { durable, ranges },
+        }
+    }
+
+    fn clock_range(&self, peer: NodeId, n: u8, first: u32, count: u32) -> ClockRange {
+        let indexes = self.catch_up.shared.range(peer, n, first, count).iter();
+        let hashes = indexes.map(|&index| match self.replica.clock_hash(PartitionId { n, index }) {
+            0 => 0,
+            // So that two partitions with each other's clocks are not taken for equal.
+            hash => hash.rotate_left(index % 64).wrapping_mul(2 * u64::from(index) + 1),
+        });
+        ClockRange {
+            n,
+            first,
+            count,
+            hash: hashes.fold(0, u64::wrapping_add),
+        }
+    }
+
+    /// Ranges that are equal are noted, of others the parts are sent, of single partitions the clocks.
+    pub(crate) fn on_clock_hashes(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        (durable, ranges): (Witnessed, Vec<ClockRange>),
+        out: &mut Vec<Effect>,
+    ) {
+        self.witness.saw(from, durable);
+        self.refresh_shared();
+        let mut parts = Vec::new();
+        let mut clocks = Vec::new();
+        for range in ranges {
+            let ClockRange { n, first, count, .. } = range;
+            if self.clock_range(from, n, first, count) == range {
+                self.are_equal(from, n, first, count);
+            } else if count > 1 {
+                let width = count.div_ceil(FAN_OUT);
+                let starts = (first..first.saturating_add(count)).step_by(width as usize).take(FAN_OUT as usize);
+                parts.extend(starts.map(|start| {
+                    let count = width.min(first.saturating_add(count) - start);
+                    self.clock_range(from, n, start, count)
+                }));
+            } else if self.catch_up.shared.contains(from, PartitionId { n, index: first }) {
+                clocks.push(PartitionId { n, index: first });
+            }
+            if parts.len() >= MAX_RANGES {
+                out.push(self.clock_hashes(from, std::mem::take(&mut parts)));
+            }
+        }
+        if !parts.is_empty() {
+            out.push(self.clock_hashes(from, parts));
+        }
+        self.tell_clocks(from, true, clocks, out);
+        self.ask_if_due(now, from, out);
+    }
+
+    fn tell_clocks(&self, to: NodeId, answer: bool, partitions: Vec<PartitionId>, out: &mut Vec<Effect>) {
+        let mut clocks = Vec::new();
+        let mut bytes = 0;
+        let mut send = |clocks: &mut Vec<PartitionClock>| {
+            let clocks = std::mem::take(clocks);
+            out.push(Effect::Send {
+                to,
+                message: Message::Clocks { answer, clocks },
+            });
+        };
+        for partition in partitions {
+            let clock = self.replica.clock(partition).clone();
+            bytes += 16 + 24 * clock.actors().len();
+            clocks.push(PartitionClock { partition, clock });
+            if bytes >= CLOCKS_BYTES {
+                send(&mut clocks);
+                bytes = 0;
+            }
+        }
+        if !clocks.is_empty() {
+            send(&mut clocks);
+        }
+    }
+
+    /// The clocks of a range are as the peer's.
+    fn are_equal(&mut self, peer: NodeId, n: u8, first: u32, count: u32) {
+        let indexes = self.catch_up.shared.range(peer, n, first, count).to_vec();
+        self.catch_up.peers.entry(peer).or_default().is_current = true;
+        for partition in indexes.into_iter().map(|index| PartitionId { n, index }) {
+            let clock = self.replica.clock(partition);
+            if !clock.is_empty() {
+                let co_owner = self.catch_up.peers.entry(peer).or_default();
+                if co_owner.told.get(&partition) != Some(clock) {
+                    co_owner.told.insert(partition, clock.clone());
+                    self.release_log(partition);
+                }
+            }
+            self.has_all_of(peer, partition);
+        }
+    }
+
+    /// Nothing that the peer has of this partition is missing here.
+    fn has_all_of(&mut self, peer: NodeId, partition: PartitionId) {
+        if let Some(co_owner) = self.catch_up.peers.get_mut(&peer) {
+            co_owner.wanted.remove(&partition);
+        }
+        if self.replica.is_in_doubt(partition) {
+            self.catch_up.caught.entry(partition).or_default().insert(peer);
+            self.settle_doubt(partition);
+        }
+    }
+
+    /// A peer tells of its clocks.
+    pub(crate) fn on_clocks(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        (answer, clocks): (bool, Vec<PartitionClock>),
+        out: &mut Vec<Effect>,
+    ) {
+        self.refresh_shared();
+        let mut differ = Vec::new();
+        for PartitionClock { partition, clock } in clocks {
+            if !self.catch_up.shared.contains(from, partition) {
+                continue;
+            }
+            if clock != *self.replica.clock(partition) {
+                differ.push(partition);
+            }
+            self.is_told(now, from, partition, clock);
+        }
+        if answer {
+            self.tell_clocks(from, false, differ, out);
+        }
+        self.ask_if_due(now, from, out);
+    }
+
+    /// What a peer has of a partition.
+    fn is_told(&mut self, now: Now, peer: NodeId, partition: PartitionId, clock: CausalContext) {
+        let lacks = !clock.is_subset(self.replica.clock(partition));
+        let co_owner = self.catch_up.peers.entry(peer).or_default();
+        if lacks {
+            let due = match co_owner.is_current {
+                true => now.monotonic + GRACE,
+                false => now.monotonic,
+            };
+            co_owner.wanted.entry(partition).or_insert_with(|| Wanted {
+                clock: clock.clone(),
+                due,
+                streamed: false,
+            });
+        }
+        co_owner.told.insert(partition, clock);
+        self.release_log(partition);
+        if !lacks {
+            self.has_all_of(peer, partition);
+        }
+    }
+
+    /// What every owner has, the log need not name any more.
+    fn release_log(&mut self, partition: PartitionId) {
+        if self.replica.log_length(partition).entries == 0 {
+            return;
+        }
+        let clock = self.replica.clock(partition);
+        let mut lacking = CausalContext::new();
+        for owner in self.other_owners(partition) {
+            let told = self.catch_up.peers.get(&owner).and_then(|peer| peer.told.get(&partition));
+            match told {
+                Some(told) => lacking.union(&clock.difference(told)),
+                None if planted(Mutant::LogDroppedEarly) => {}
+                None => return,
+            }
+        }
+        let everywhere = clock.difference(&lacking);
+        self.replica.release_log(partition, &everywhere);
+    }
+
+    pub(crate) fn other_owners(&self, partition: PartitionId) -> Vec<NodeId> {
+        let owners = self.cluster.iter().flat_map(|cluster| cluster.ring.preference_list(partition).owners);
+        owners.copied().filter(|owner| *owner != self.me).collect()
+    }
+
+    /// Asks a peer for what it has had for long, if nothing is on its way from there.
+    fn ask_if_due(&mut self, now: Now, peer: NodeId, out: &mut Vec<Effect>) {
+        let Some(co_owner) = self.catch_up.peers.get_mut(&peer) else {
+            return;
+        };
+        if co_owner.asked.as_ref().is_some_and(|asked| asked.until <= now.monotonic) {
+            let late = co_owner.asked.take().into_iter().flat_map(|asked| asked.partitions.into_keys());
+            for partition in late.collect::<Vec<_>>() {
+                self.stop_stream(partition);
+                self.ask_again(now, peer, partition, RETRY);
+            }
+            return;
+        }
+        if co_owner.asked.is_some() || self.check_room().is_err() {
+            return;
+        }
+        let mut partitions = BTreeMap::new();
+        let mut wants = Vec::new();
+        for partition in self.due_of(now, peer) {
+            if self.catch_up.is_busy(partition, peer) {
+                self.ask_again(now, peer, partition, PAUSE);
+                continue;
+            }
+            let fingerprints = self.replica.fingerprints(partition);
+            let streamed = self.catch_up.peers.get(&peer).and_then(|peer| peer.wanted.get(&partition));
+            let stream = streamed.is_some_and(|wanted| wanted.streamed).then(|| {
+                self.catch_up.streams.insert(partition, peer);
+                StreamWant {
+                    from: self.replica.stream_cursor(partition),
+                    fingerprints,
+                }
+            });
+            partitions.insert(partition, fingerprints);
+            wants.push(Want {
+                partition,
+                clock: self.replica.clock(partition).clone(),
+                stream,
+            });
+            if wants.len() >= MAX_WANTS {
+                break;
+            }
+        }
+        if wants.is_empty() {
+            return;
+        }
+        self.catch_up.next_request += 1;
+        let request = self.catch_up.next_request;
+        if let Some(co_owner) = self.catch_up.peers.get_mut(&peer) {
+            co_owner.asked = Some(Asked {
+                request,
+                until: now.monotonic + 10 * RETRY,
+                partitions,
+                answered: false,
+            });
+        }
+        out.push(Effect::Send {
+            to: peer,
+            message: Message::CatchUp { request, wants },
+        });
+    }
+
+    /// Partitions of which something is missing that the peer has had since before the grace.
+    fn due_of(&mut self, now: Now, peer: NodeId) -> Vec<PartitionId> {
+        let Some(co_owner) = self.catch_up.peers.get_mut(&peer) else {
+            return Vec::new();
+        };
+        let due = co_owner.wanted.iter().filter(|(_, wanted)| wanted.due <= now.monotonic);
+        let mut due: Vec<PartitionId> = due.map(|(partition, _)| *partition).collect();
+        due.retain(|&partition| {
+            let clock = self.replica.clock(partition);
+            let Some(wanted) = co_owner.wanted.get_mut(&partition) else {
+                return false;
+            };
+            if wanted.streamed || !wanted.clock.is_subset(clock) {
+                return true;
+            }
+            // What was missing has come; what was told since may be on its way.
+            match co_owner.told.get(&partition) {
+                Some(told) if !told.is_subset(clock) => {
+                    wanted.clock = told.clone();
+                    wanted.due = now.monotonic + GRACE;
+                }
+                _ => _ = co_owner.wanted.remove(&partition),
+            }
+            false
+        });
+        due
+    }
+
+    fn ask_again(&mut self, now: Now, peer: NodeId, partition: PartitionId, after: Duration) {
+        let wanted = self.catch_up.peers.get_mut(&peer).and_then(|peer| peer.wanted.get_mut(&partition));
+        if let Some(wanted) = wanted {
+            wanted.due = now.monotonic + after;
+        }
+    }
+
+    pub(crate) fn stop_stream(&mut self, partition: PartitionId) {
+        self.catch_up.streams.remove(&partition);
+        self.replica.abandon_stream(partition);
+    }
+
+    /// A co-owner asks for what it lacks.
+    pub(crate) fn on_catch_up(&mut self, now: Now, from: NodeId, request: u64, wants: Vec<Want>, out: &mut Vec<Effect>) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.refresh_shared();
+        let mut caught = Vec::new();
+        let mut left = PAGE_BYTES;
+        for want in wants.into_iter().take(MAX_WANTS) {
+            if left == 0 {
+                break;
+            }
+            let partition = want.partition;
+            let is_shared = self.catch_up.shared.contains(from, partition);
+            if is_shared {
+                self.is_told(now, from, partition, want.clock.clone());
+            }
+            let part = match is_shared {
+                true => self.supply(&want, &mut left, out),
+                false => CaughtPart::Refused,
+            };
+            caught.push(Caught { partition, part });
+        }
+        out.push(Effect::Send {
+            to: from,
+            message: Message::CaughtUp { request, caught },
+        });
+    }
+
+    fn supply(&mut self, want: &Want, left: &mut usize, out: &mut Vec<Effect>) -> CaughtPart {
+        let partition = want.partition;
+        let part = match &want.stream {
+            None => self.replica.supply(partition, &want.clock, *left).map(|supply| match supply {
+                Supply::LogShort => CaughtPart::LogShort,
+                Supply::Objects { clock, objects, more } => CaughtPart::Objects {
+                    clock,
+                    objects: objects.into_iter().map(caught_object).collect(),
+                    more,
+                },
+            }),
+            Some(stream) => {
+                let streamed = self.replica.stream(partition, stream.from.as_ref(), &stream.fingerprints, *left);
+                streamed.map(|streamed| CaughtPart::Streamed {
+                    clock: streamed.clock,
+                    from: streamed.from,
+                    until: streamed.until,
+                    objects: streamed.objects.into_iter().map(streamed_object).collect(),
+                })
+            }
+        };
+        match part {
+            Ok(part) => {
+                let objects = match &part {
+                    CaughtPart::Objects { objects, .. } | CaughtPart::Streamed { objects, .. } => objects.as_slice(),
+                    _ => &[],
+                };
+                self.counters.supplied_objects += objects.len() as u64;
+                let bytes: usize = objects.iter().map(object_bytes).sum();
+                self.counters.supplied_bytes += bytes as u64;
+                *left = left.saturating_sub(bytes);
+                part
+            }
+            Err(error) => {
+                self.damaged(partition, &error, out);
+                CaughtPart::Refused
+            }
+        }
+    }
+
+    /// A page of what was asked for.
+    pub(crate) fn on_caught_up(&mut self, now: Now, from: NodeId, request: u64, caught: Vec<Caught>, out: &mut Vec<Effect>) {
+        let Some(asked) = self.catch_up.peers.get_mut(&from).and_then(|peer| peer.asked.as_mut()) else {
+            return;
+        };
+        if asked.request != request || asked.answered || self.failed.is_some() {
+            return;
+        }
+        asked.answered = true;
+        let sent = std::mem::take(&mut asked.partitions);
+        for Caught { partition, part } in caught {
+            if let Some(fingerprints) = sent.get(&partition) {
+                self.take_part(now, (from, partition), fingerprints, part, out);
+            }
+        }
+        self.durable.after_sync(Completion::CaughtUp { peer: from, request });
+    }
+
+    /// What was taken is durable: the next page is asked for.
+    pub(crate) fn on_caught_up_durable(&mut self, now: Now, peer: NodeId, request: u64, out: &mut Vec<Effect>) {
+        if let Some(co_owner) = self.catch_up.peers.get_mut(&peer)
+            && co_owner.asked.as_ref().is_some_and(|asked| asked.request == request)
+        {
+            co_owner.asked = None;
+            self.ask_if_due(now, peer, out);
+        }
+    }
+
+    fn take_part(
+        &mut self,
+        now: Now,
+        (from, partition): (NodeId, PartitionId),
+        sent: &[u64; SUB_RANGES],
+        part: CaughtPart,
+        out: &mut Vec<Effect>,
+    ) {
+        let taken = match part {
+            CaughtPart::Refused => {
+                self.stop_stream(partition);
+                return self.ask_again(now, from, partition, RETRY);
+            }
+            CaughtPart::LogShort => {
+                let wanted = self.catch_up.peers.get_mut(&from).and_then(|peer| peer.wanted.get_mut(&partition));
+                if let Some(wanted) = wanted {
+                    wanted.streamed = true;
+                }
+                return;
+            }
+            CaughtPart::Objects { clock, objects, more } => {
+                let objects = self.addressed(partition, objects);
+                self.counters.caught_objects += objects.len() as u64;
+                let objects = objects.into_iter().map(|(address, dots, object)| Supplied { address, dots, object });
+                let taken = self.replica.take_supply(partition, &clock, objects.collect());
+                taken.map(|_| !more)
+            }
+            CaughtPart::Streamed {
+                clock,
+                from: first,
+                until,
+                objects,
+            } => {
+                let objects = self.addressed(partition, objects);
+                self.counters.caught_objects += objects.len() as u64;
+                let objects = objects.into_iter().map(|(address, _, object)| (address, object)).collect();
+                let part = Streamed {
+                    clock,
+                    from: first,
+                    until,
+                    objects,
+                };
+                let taken = self.replica.take_streamed(partition, sent, part);
+                taken.map(|part| matches!(part, StreamedPart::Done))
+            }
+        };
+        match taken {
+            Ok(false) => {}
+            Ok(true) => {
+                self.catch_up.streams.remove(&partition);
+                self.took_all(now, from, partition);
+            }
+            Err(error) => {
+                self.stop_stream(partition);
+                self.ask_again(now, from, partition, RETRY);
+                self.damaged(partition, &error, out);
+            }
+        }
+    }
+
+    /// All that the peer had when it was asked is here; what it told of since may be on its way.
+    fn took_all(&mut self, now: Now, peer: NodeId, partition: PartitionId) {
+        let clock = self.replica.clock(partition);
+        let Some(co_owner) = self.catch_up.peers.get_mut(&peer) else {
+            return;
+        };
+        co_owner.is_current = true;
+        match co_owner.told.get(&partition) {
+            Some(told) if !told.is_subset(clock) => {
+                let wanted = Wanted {
+                    clock: told.clone(),
+                    due: now.monotonic + GRACE,
+                    streamed: false,
+                };
+                co_owner.wanted.insert(partition, wanted);
+            }
+            _ => self.has_all_of(peer, partition),
+        }
+    }
+
+    fn addressed(
+        &self,
+        partition: PartitionId,
+        objects: Vec<CaughtObject>,
+    ) -> Vec<(Address, CausalContext, annulus_causality::Object)> {
+        let addressed = objects.into_iter().filter_map(|caught| {
+            let address = self.address(&caught.bucket, &caught.key, partition.n).ok()?;
+            (address.partition == partition).then_some((address, caught.dots, caught.object))
+        });
+        addressed.collect()
+    }
+
+    /// How far each co-owner and this node are apart, as far as they have told.
+    pub(crate) fn lags(&self) -> BTreeMap<NodeId, Lag> {
+        let lags = self.catch_up.peers.iter().map(|(peer, co_owner)| {
+            let mut lag = Lag::default();
+            for (partition, told) in &co_owner.told {
+                let clock = self.replica.clock(*partition);
+                let (behind, ahead) = (dots(&clock.difference(told)), dots(&told.difference(clock)));
+                lag.behind += behind;
+                lag.ahead += ahead;
+                lag.partitions += u64::from(behind + ahead > 0);
+            }
+            (*peer, lag)
+        });
+        lags.collect()
+    }
+}
+
+fn caught_object(supplied: Supplied) -> CaughtObject {
+    CaughtObject {
+        bucket: supplied.address.bucket,
+        key: supplied.address.key,
+        dots: supplied.dots,
+        object: supplied.object,
+    }
+}
+
+fn streamed_object((address, object): (Address, annulus_causality::Object)) -> CaughtObject {
+    CaughtObject {
+        bucket: address.bucket,
+        key: address.key,
+        dots: CausalContext::new(),
+        object,
+    }
+}
+
+fn object_bytes(caught: &CaughtObject) -> usize {
+    let versions = caught.object.versions().iter();
+    let values: usize = versions.map(|(_, version)| version.value.len() + 64).sum();
+    values + caught.key.as_bytes().len() + 64
+}
+
+/// How many dots there are, but for those of closed actors.
+fn dots(context: &CausalContext) -> u64 {
+    let ranges = context.iter_ranges().map(|(_, counters)| counters);
+    let open = ranges.filter(|counters| *counters.end() != u64::MAX);
+    open.map(|counters| counters.end() - counters.start() + 1).sum()
+}

@@ -1,0 +1,94 @@
+//! A node that cannot prove what it holds of a partition lets the other owners answer until it has caught up with every one of them.
+//!
+//! After one of two, a write that was acknowledged by this node and the other would be missed.
+
+use annulus_mutants::{Mutant, planted};
+use annulus_ring::PartitionId;
+use annulus_storage::Engine;
+
+use crate::io::Effect;
+use crate::node::Node;
+
+impl<E: Engine> Node<E> {
+    /// A partition does not hold what it should: it answers for nothing until it has caught up with every other owner.
+    pub(crate) fn doubt(&mut self, partition: PartitionId, out: &mut Vec<Effect>) {
+        self.stop_stream(partition);
+        self.catch_up.caught.remove(&partition);
+        if let Err(error) = self.replica.doubt(partition) {
+            return self.warn_once("doubt", format!("A damaged partition cannot be read: {error}."), out);
+        }
+        self.counters.doubts += 1;
+        self.look_again(partition);
+    }
+
+    /// Nothing in this directory can be relied on to be the latest: what it holds stays, and is caught up with every other owner.
+    pub(crate) fn doubt_all(&mut self) {
+        self.catch_up.caught.clear();
+        self.replica.doubt_all();
+        self.counters.doubts += 1;
+    }
+
+    /// What peers told of a partition is looked at anew, at once.
+    fn look_again(&mut self, partition: PartitionId) {
+        let due = self.now.monotonic;
+        let clock = self.replica.clock(partition);
+        self.catch_up.look_again(partition, clock, due);
+    }
+
+    /// A partition that has caught up with all its other owners is in doubt no more.
+    pub(crate) fn settle_doubt(&mut self, partition: PartitionId) {
+        let caught = self.catch_up.caught.get(&partition);
+        let mut others = self.other_owners(partition).into_iter();
+        let has_all = others.all(|owner| caught.is_some_and(|caught| caught.contains(&owner)));
+        if has_all || (planted(Mutant::TrustedAfterOne) && caught.is_some()) {
+            self.catch_up.caught.remove(&partition);
+            self.replica.trust(partition);
+        }
+    }
+
+    /// Partitions that have no other owner are as they are; once none is in doubt, none need be listed.
+    pub(crate) fn settle_doubts(&mut self) {
+        if !self.replica.has_doubts() {
+            return;
+        }
+        let doubtful = self.doubtful();
+        for partition in &doubtful {
+            if self.other_owners(*partition).is_empty() {
+                self.replica.trust(*partition);
+            }
+        }
+        if doubtful.is_empty() {
+            self.replica.trust_all();
+        }
+    }
+
+    /// Reads some of what is stored and looks whether it is what should be there, at the set rate.
+    pub(crate) fn scrub(&mut self, out: &mut Vec<Effect>) {
+        let rate = usize::try_from(self.settings.scrub_bytes_per_second).unwrap_or(usize::MAX);
+        if rate == 0 {
+            return;
+        }
+        match self.replica.scrub(self.scrub_at, rate) {
+            Ok(scrubbed) => {
+                self.scrub_at = scrubbed.next;
+                self.counters.scrubbed_bytes += scrubbed.bytes as u64;
+                self.counters.scrubs += u64::from(scrubbed.next.is_none());
+                for partition in scrubbed.damaged {
+                    self.damaged(partition, &"what is stored is not what its fingerprints say", out);
+                }
+            }
+            Err(error) => self.warn_once("scrub", format!("Stored data cannot be checked: {error}."), out),
+        }
+    }
+
+    /// The partitions of this node that are in doubt.
+    pub(crate) fn doubtful(&self) -> Vec<PartitionId> {
+        let Some(cluster) = self.cluster.as_ref().filter(|_| self.replica.has_doubts()) else {
+            return Vec::new();
+        };
+        let ring = &cluster.ring;
+        let all = (1..=ring.replicas()).flat_map(|n| (0..ring.partitions().count()).map(move |index| PartitionId { n, index }));
+        let mine = all.filter(|partition| ring.preference_list(*partition).is_owner(self.me));
+        mine.filter(|partition| self.replica.is_in_doubt(*partition)).collect()
+    }
+}

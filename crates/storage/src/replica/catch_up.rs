@@ -1,0 +1,454 @@
+//! What one owner lacks another supplies: by the log where it reaches, else the partition is streamed whole, but for sub-ranges that are equal.
+//!
+//! Both take the asker's state as it is told, and keep nothing between two questions: an answer that is lost is asked for again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use annulus_causality::{CausalContext, Object};
+use annulus_ring::{Address, PartitionId};
+use bytes::Bytes;
+
+use super::{ApplyError, Replica, SCOPE_OFFSET, check_plausible, object_key, parse_scope};
+use crate::engine::{Engine, EngineError, Space};
+use crate::fingerprint::{SUB_RANGES, first_position};
+use crate::log::{self, LogEntry};
+use crate::log_index::LogLength;
+use crate::record;
+
+/// Keys in one answer, at most.
+const MAX_KEYS: usize = 1024;
+/// About what an object takes beside its values.
+const OBJECT_BYTES: usize = 64;
+
+/// One key's object on its way to an owner that lacks some of its dots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Supplied {
+    /// The key.
+    pub address: Address,
+    /// The missing dots that belong to it; those of its live versions go without saying.
+    pub dots: CausalContext,
+    /// The object as it is now, to be filled with the clock that comes along.
+    pub object: Object,
+}
+
+/// What is sent to an owner that lacks dots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Supply {
+    /// The keys of missing dots, as many as fit.
+    Objects {
+        /// What the sender knows of these keys.
+        clock: CausalContext,
+        /// The objects.
+        objects: Vec<Supplied>,
+        /// Whether others are left: the asker asks again.
+        more: bool,
+    },
+    /// The log no longer names all of the missing dots: the partition must be streamed.
+    LogShort,
+}
+
+/// A piece of a partition that is streamed whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Streamed {
+    /// The sender's clock now.
+    pub clock: CausalContext,
+    /// Where the piece begins. What lies between where the asker wanted it to begin and here was equal.
+    pub from: Bytes,
+    /// Where it ends: the next piece begins there. Nothing at the partition's end.
+    pub until: Option<Bytes>,
+    /// All objects with a live version in between.
+    pub objects: Vec<(Address, Object)>,
+}
+
+/// How a piece was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamedPart {
+    /// The next one begins here.
+    Next(Bytes),
+    /// The partition is whole.
+    Done,
+    /// What was equal when it was asked for no longer is, or the sender knows less than it did: to be asked for anew.
+    Stale,
+}
+
+/// How far the stream of a partition has come: of the keys before `until`, all that `clock` says has been incorporated.
+#[derive(Debug)]
+pub(super) struct Covered {
+    pub(super) clock: CausalContext,
+    until: Bytes,
+}
+
+impl Covered {
+    pub(super) fn reaches(&self, key: &[u8]) -> bool {
+        *key < self.until[..]
+    }
+}
+
+/// Records of objects in key order, and where the scan stopped short.
+pub(super) type Frames = (BTreeMap<Bytes, Bytes>, Option<Bytes>);
+
+impl<E: Engine> Replica<E> {
+    /// The partitions that hold anything.
+    pub fn partitions(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        self.clocks.partitions()
+    }
+
+    /// `xxh3_64` of a partition's clock; 0 where it is empty. Equal where the clocks are, but for one chance in 2⁶⁴.
+    pub fn clock_hash(&self, partition: PartitionId) -> u64 {
+        self.clocks.hash(partition)
+    }
+
+    /// The fingerprints of a partition's sub-ranges.
+    pub fn fingerprints(&self, partition: PartitionId) -> [u64; SUB_RANGES] {
+        self.fingerprints.get(partition)
+    }
+
+    /// Bounds the entries of the log; see [`super::DEFAULT_LOG_LIMIT`].
+    pub fn set_log_limit(&mut self, entries: usize) {
+        self.log_limit = entries;
+    }
+
+    /// How many entries of the log some owner may still lack.
+    pub fn log_entries(&self) -> usize {
+        self.log_index.len()
+    }
+
+    /// How far the log of a partition reaches.
+    pub fn log_length(&self, partition: PartitionId) -> LogLength {
+        self.log_index.length(partition)
+    }
+
+    /// Every owner has incorporated these dots: the log need not name them any more.
+    pub fn release_log(&mut self, partition: PartitionId, everywhere: &CausalContext) {
+        self.log_index.release(partition, everywhere);
+    }
+
+    /// In a quiet moment: drops the records of the log that nobody needs, though a checkpoint is not due yet.
+    pub fn trim_log(&mut self) {
+        self.checkpoint_wanted |= self.log_index.free_batches() > 1 || self.clocks.entries_since_checkpoint() > 0;
+    }
+
+    /// Gives up the oldest entries of a log that is longer than it may be.
+    pub(super) fn bound_log(&mut self) -> Result<(), EngineError> {
+        while self.log_index.len() > self.log_limit {
+            let Some(oldest) = self.log_index.oldest_batch().filter(|batch| *batch < self.next_batch) else {
+                return Ok(());
+            };
+            let Some(batch) = log::read_batch(&self.engine, oldest)? else {
+                return Ok(());
+            };
+            for entry in batch.entries {
+                let start = *entry.counters.start();
+                self.log_index.forget_entry(entry.partition, entry.actor, start, oldest);
+            }
+        }
+        Ok(())
+    }
+
+    /// What an owner with this clock lacks of a partition, about `max_bytes` of it, and at least one key if there is any.
+    pub fn supply(
+        &self,
+        partition: PartitionId,
+        theirs: &CausalContext,
+        max_bytes: usize,
+    ) -> Result<Supply, EngineError> {
+        self.check()?;
+        let clock = self.clocks.get(partition);
+        let missing = clock.difference(theirs);
+        let named = self.log_index.find(partition, &missing);
+        if !named.is_whole {
+            return Ok(Supply::LogShort);
+        }
+        let mut dots_of = BTreeMap::<Bytes, CausalContext>::new();
+        let mut more = false;
+        for (batch, wanted) in &named.batches {
+            if dots_of.len() >= MAX_KEYS {
+                more = true;
+                break;
+            }
+            let Some(entries) = self.entries_of(*batch)? else {
+                return Ok(Supply::LogShort);
+            };
+            for entry in entries.iter().filter(|entry| entry.partition == partition) {
+                let mut dots = CausalContext::new();
+                dots.insert_range(entry.actor, entry.counters.clone());
+                if dots.intersects(wanted) {
+                    let dots = dots.difference(theirs);
+                    dots_of.entry(entry.scope.clone()).or_default().union(&dots);
+                }
+            }
+        }
+        let mut objects = Vec::new();
+        let mut bytes = 0;
+        let mut brought = CausalContext::new();
+        for (scope, dots) in dots_of {
+            if bytes >= max_bytes {
+                more = true;
+                break;
+            }
+            let address = parse_scope(partition.n, &scope, self.partitions)
+                .ok_or_else(|| record::damaged(Space::Log, &scope, "it names no key"))?;
+            let object = self.to_send(partition, &object_key(&address))?;
+            bytes += OBJECT_BYTES + scope.len() + value_bytes(&object);
+            brought.union(&dots);
+            brought.extend(object.dots());
+            objects.push(Supplied { address, dots, object });
+        }
+        // Of the dots that are left for the next answer the asker must not think that they are none of these keys'.
+        let mut known = clock.difference(&missing);
+        known.union(&brought);
+        Ok(Supply::Objects {
+            clock: known,
+            objects,
+            more,
+        })
+    }
+
+    fn entries_of(&self, batch: u64) -> Result<Option<Vec<LogEntry>>, EngineError> {
+        if batch == self.next_batch {
+            return Ok(Some(self.log.entries().to_vec()));
+        }
+        Ok(log::read_batch(&self.engine, batch)?.map(|batch| batch.entries))
+    }
+
+    /// An object with all that is known beyond the partition's clock.
+    fn to_send(&self, partition: PartitionId, key: &Bytes) -> Result<Object, EngineError> {
+        let object = self.stored(key)?;
+        Ok(self.with_covered(partition, key, object))
+    }
+
+    /// A key that a stream to this replica has covered was stripped of what the stream brings in the end.
+    fn with_covered(&self, partition: PartitionId, key: &[u8], object: Object) -> Object {
+        match self.covered.get(&partition) {
+            Some(covered) if covered.reaches(key) => object.fill(&covered.clock),
+            _ => object,
+        }
+    }
+
+    /// Takes what another owner supplied: all of it, in one batch. Says how many objects changed.
+    ///
+    /// # Errors
+    /// [`ApplyError::ImplausibleDot`] for dots that cannot be, or that the sender itself has not seen.
+    pub fn take_supply(
+        &mut self,
+        partition: PartitionId,
+        clock: &CausalContext,
+        objects: Vec<Supplied>,
+    ) -> Result<usize, ApplyError> {
+        self.check()?;
+        let mut taken = Vec::with_capacity(objects.len());
+        for Supplied {
+            address,
+            mut dots,
+            object,
+        } in objects
+        {
+            dots.extend(object.dots());
+            check_plausible(&dots)?;
+            let key = object_key(&address);
+            let (before, joined) = self.joined(partition, &key, object.fill(clock))?;
+            taken.push((key, dots, before, joined));
+        }
+        // All dots first: what the clock has by the end of the batch need not be kept with any of the objects.
+        for (key, dots, ..) in &taken {
+            self.incorporate(partition, key, dots);
+        }
+        let settled = taken
+            .into_iter()
+            .map(|(key, _, before, joined)| self.settle(partition, &key, before, joined));
+        Ok(settled.filter(|changed| *changed).count())
+    }
+
+    /// A piece of a partition from `from` on (its beginning where there is none), about `max_bytes` of it. Whole sub-ranges in which the
+    /// asker's fingerprint is this replica's are left out.
+    ///
+    /// # Errors
+    /// Where a record in it is damaged: this replica cannot supply it.
+    pub fn stream(
+        &self,
+        partition: PartitionId,
+        from: Option<&Bytes>,
+        theirs: &[u64; SUB_RANGES],
+        max_bytes: usize,
+    ) -> Result<Streamed, EngineError> {
+        self.check()?;
+        let ours = self.fingerprints(partition);
+        let starts: Vec<Bytes> = (0..SUB_RANGES).map(|index| self.sub_range_start(partition, index)).collect();
+        let end = self.partition_end(partition);
+        let mut from = from.filter(|from| **from > starts[0]).unwrap_or(&starts[0]).clone();
+        let is_equal = |index: usize| ours[index] == theirs[index];
+        while let Ok(index) = starts.binary_search(&from)
+            && is_equal(index)
+        {
+            from = starts.get(index + 1).unwrap_or(&end).clone();
+        }
+        // The piece ends where an equal sub-range begins.
+        let next = starts.iter().enumerate().find(|(index, start)| **start > from && is_equal(*index));
+        let limit = next.map_or(&end, |(_, start)| start);
+        let (frames, stopped) = self.frames(&from, limit, max_bytes)?;
+        let mut objects = Vec::new();
+        for (key, frame) in frames {
+            let payload = record::open(Space::Object, &key, frame)?;
+            let object = record::decode(Space::Object, &key, payload, Object::decode)?;
+            let address = parse_scope(partition.n, &key.slice(SCOPE_OFFSET..), self.partitions)
+                .ok_or_else(|| record::damaged(Space::Object, &key, "it names no key"))?;
+            // A record without a version says only that others are superseded: the clock says that, or will.
+            objects.push((address, self.with_covered(partition, &key, object)));
+        }
+        let until = stopped.unwrap_or_else(|| limit.clone());
+        Ok(Streamed {
+            clock: self.clocks.get(partition).clone(),
+            from,
+            until: (until < end).then_some(until),
+            objects,
+        })
+    }
+
+    /// Takes the next piece of a partition. `sent` are the fingerprints with which it was asked for.
+    ///
+    /// The first piece's clock counts for the whole stream: it is joined when the last piece is stored, and until then it holds for the
+    /// keys that were streamed already, so that no late message brings back what the stream has superseded.
+    ///
+    /// # Errors
+    /// [`ApplyError::ImplausibleDot`] for dots that cannot be.
+    pub fn take_streamed(
+        &mut self,
+        partition: PartitionId,
+        sent: &[u64; SUB_RANGES],
+        part: Streamed,
+    ) -> Result<StreamedPart, ApplyError> {
+        self.check()?;
+        let Streamed {
+            clock,
+            from,
+            until,
+            objects,
+        } = part;
+        check_plausible(&clock)?;
+        let cursor = match self.covered.get(&partition) {
+            Some(covered) if !covered.clock.is_subset(&clock) => {
+                self.abandon_stream(partition);
+                return Ok(StreamedPart::Stale);
+            }
+            Some(covered) => covered.until.clone(),
+            None => self.sub_range_start(partition, 0),
+        };
+        if from < cursor || until.as_ref().is_some_and(|until| *until < from) || !self.is_still_equal(partition, sent, &cursor, &from) {
+            return Ok(StreamedPart::Stale);
+        }
+        let clock = self.covered.get(&partition).map_or(clock, |covered| covered.clock.clone());
+        let end = until.clone().unwrap_or_else(|| self.partition_end(partition));
+        let mut taken = Vec::with_capacity(objects.len());
+        let mut mentioned = BTreeSet::new();
+        for (address, object) in objects {
+            let dots: CausalContext = object.dots().collect();
+            check_plausible(&dots)?;
+            let key = object_key(&address);
+            if address.partition != partition || key < from || key >= end {
+                continue;
+            }
+            let (before, joined) = self.joined(partition, &key, object.fill(&clock))?;
+            mentioned.insert(key.clone());
+            taken.push((key, dots, before, joined));
+        }
+        let (held, _) = self.frames(&from, &end, usize::MAX)?;
+        for key in held.into_keys().filter(|key| !mentioned.contains(key)) {
+            let absent = Object::new(Vec::new(), clock.clone());
+            let (before, joined) = self.joined(partition, &key, absent)?;
+            taken.push((key, CausalContext::new(), before, joined));
+        }
+        let covered = Covered { clock, until: end.clone() };
+        self.covered.insert(partition, covered);
+        for (key, dots, before, joined) in taken {
+            self.incorporate(partition, &key, &dots);
+            self.settle(partition, &key, before, joined);
+        }
+        if until.is_some() {
+            return Ok(StreamedPart::Next(end));
+        }
+        if let Some(covered) = self.covered.remove(&partition) {
+            self.join_clock(partition, &covered.clock);
+        }
+        Ok(StreamedPart::Done)
+    }
+
+    /// Whether the sub-ranges in `cursor..from`, which the sender found equal, still have the fingerprints that it was told.
+    fn is_still_equal(&self, partition: PartitionId, sent: &[u64; SUB_RANGES], cursor: &Bytes, from: &Bytes) -> bool {
+        let ours = self.fingerprints(partition);
+        (0..SUB_RANGES).all(|index| {
+            let start = self.sub_range_start(partition, index);
+            start < *cursor || start >= *from || ours[index] == sent[index]
+        })
+    }
+
+    /// Where the stream of a partition to this replica goes on; nothing where it has not begun.
+    pub fn stream_cursor(&self, partition: PartitionId) -> Option<Bytes> {
+        self.covered.get(&partition).map(|covered| covered.until.clone())
+    }
+
+    /// Forgets how far the stream of a partition has come.
+    pub fn abandon_stream(&mut self, partition: PartitionId) {
+        self.covered.remove(&partition);
+    }
+
+    /// Adds dots that came with no key: all that they brought is stored.
+    pub(super) fn join_clock(&mut self, partition: PartitionId, clock: &CausalContext) {
+        let new = clock.difference(self.clocks.get(partition));
+        if !new.is_empty() {
+            self.clocks.add(partition, &new);
+            self.log.join(partition, new);
+        }
+    }
+
+    /// The records of objects in `from <= key < until`, what is staged included, about `max_bytes` of them and at least one.
+    pub(super) fn frames(&self, from: &Bytes, until: &Bytes, max_bytes: usize) -> Result<Frames, EngineError> {
+        let mut frames = BTreeMap::new();
+        let mut stopped = None;
+        let mut bytes = 0;
+        self.engine.scan(Space::Object, from, Some(until), &mut |key, frame| {
+            let key = Bytes::copy_from_slice(key);
+            if bytes >= max_bytes {
+                stopped = Some(key);
+                return ControlFlow::Break(());
+            }
+            bytes += frame.len() + OBJECT_BYTES;
+            frames.insert(key, Bytes::copy_from_slice(frame));
+            ControlFlow::Continue(())
+        })?;
+        for (key, frame) in self.staged.range(Space::Object, from, stopped.as_ref().unwrap_or(until)) {
+            match frame {
+                Some(frame) => _ = frames.insert(key.clone(), frame.clone()),
+                None => _ = frames.remove(key),
+            }
+        }
+        Ok((frames, stopped))
+    }
+
+    /// The least key that an object of this sub-range can have.
+    pub(super) fn sub_range_start(&self, partition: PartitionId, index: usize) -> Bytes {
+        let position = first_position(partition.index, index as u8, self.partitions);
+        let mut key = vec![partition.n];
+        key.extend_from_slice(&position.0.to_be_bytes());
+        key.into()
+    }
+
+    /// The least key that is behind all of a partition.
+    pub(super) fn partition_end(&self, partition: PartitionId) -> Bytes {
+        let (_, last) = self.partitions.range(partition.index);
+        let mut key = vec![partition.n];
+        match last.0.checked_add(1) {
+            Some(next) => key.extend_from_slice(&next.to_be_bytes()),
+            None => key[0] = partition.n + 1,
+        }
+        key.into()
+    }
+}
+
+fn value_bytes(object: &Object) -> usize {
+    object
+        .versions()
+        .iter()
+        .map(|(_, version)| version.value.len() + OBJECT_BYTES)
+        .sum()
+}

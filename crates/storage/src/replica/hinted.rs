@@ -1,0 +1,151 @@
+//! Hints of a replica: writes that it keeps, as a fallback, for owners that were away.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use annulus_causality::{CausalContext, DecodeError, Object, Reader};
+use annulus_ring::{Address, NodeId, Partitions};
+use bytes::Bytes;
+
+use super::Replica;
+use crate::engine::{Engine, EngineError, Space};
+use crate::hints::{self, Hint, HintCount, HintError, StoredHint};
+use crate::record;
+
+impl<E: Engine> Replica<E> {
+    pub(super) fn load_hints(&mut self) -> Result<(), EngineError> {
+        self.hints.reset();
+        let (hints, partitions) = (&mut self.hints, self.partitions);
+        let mut result = Ok(());
+        self.engine.scan(Space::Hint, &[], None, &mut |key, frame| {
+            let loaded = hints::parse_key(key).and_then(|(owner, sequence)| {
+                let hint = read_hint(key, Bytes::copy_from_slice(frame), partitions)?;
+                hints.insert(owner, sequence, &hint, frame.len());
+                Ok(())
+            });
+            match loaded {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    result = Err(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        result
+    }
+
+    /// Keeps a write for an owner that is away: `delta` is what it will join, filled.
+    ///
+    /// # Errors
+    /// [`HintError::Full`] where the owner's hints have reached their bound.
+    pub fn hint(
+        &mut self,
+        owner: NodeId,
+        address: &Address,
+        dots: &CausalContext,
+        delta: Object,
+        expires_wall_ms: u64,
+    ) -> Result<(), HintError> {
+        self.check()?;
+        let hint = StoredHint {
+            address: address.clone(),
+            dots: dots.clone(),
+            delta,
+            expires_wall_ms,
+        };
+        let sequence = self.hints.next_sequence();
+        let key = hints::key(owner, sequence);
+        let frame = record::seal(Space::Hint, &key, |out| hint.encode(out));
+        self.hints.check_room(owner, frame.len())?;
+        self.hints.insert(owner, sequence, &hint, frame.len());
+        self.staged.put(Space::Hint, key, frame);
+        Ok(())
+    }
+
+    /// An owner's hints after a sequence (0 for the first), ascending, at least one if there is any, and then no more than about
+    /// `max_bytes` of objects.
+    pub fn hints(&self, owner: NodeId, after_sequence: u64, max_bytes: usize) -> Result<Vec<Hint>, EngineError> {
+        self.check()?;
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        for sequence in self.hints.after(owner, after_sequence) {
+            let hint = match self.stored_hint(owner, sequence) {
+                Err(error @ EngineError::Damaged { .. }) => {
+                    // It keeps nobody else's hint back.
+                    tracing::warn!(%owner, sequence, %error, "a hint cannot be delivered");
+                    continue;
+                }
+                hint => hint?,
+            };
+            let StoredHint {
+                address,
+                dots,
+                delta: object,
+                expires_wall_ms,
+            } = hint;
+            bytes += object
+                .versions()
+                .iter()
+                .map(|(_, version)| version.value.len())
+                .sum::<usize>()
+                + 256;
+            if bytes > max_bytes && !found.is_empty() {
+                break;
+            }
+            found.push(Hint {
+                sequence,
+                address,
+                dots,
+                object,
+                expires_wall_ms,
+            });
+        }
+        Ok(found)
+    }
+
+    fn stored_hint(&self, owner: NodeId, sequence: u64) -> Result<StoredHint, EngineError> {
+        let key = hints::key(owner, sequence);
+        let payload = self.staged.read(&self.engine, Space::Hint, &key)?;
+        let payload = payload.ok_or_else(|| record::damaged(Space::Hint, &key, "the engine has lost it"))?;
+        record::decode(Space::Hint, &key, payload, |reader| {
+            StoredHint::decode(reader, self.partitions)
+        })
+    }
+
+    /// Drops a hint: it was delivered. One that is gone already is fine.
+    pub fn forget_hint(&mut self, owner: NodeId, sequence: u64) {
+        if self.hints.remove(owner, sequence) {
+            self.staged.delete(Space::Hint, hints::key(owner, sequence));
+        }
+    }
+
+    /// Drops hints whose deadline has passed, a bounded number a call (4096), and says how many.
+    pub fn expire_hints(&mut self, wall_ms: u64) -> usize {
+        let expired = self.hints.expired(wall_ms);
+        for (owner, sequence) in &expired {
+            self.forget_hint(*owner, *sequence);
+        }
+        expired.len()
+    }
+
+    /// How many hints each owner has.
+    pub fn hint_summary(&self) -> BTreeMap<NodeId, HintCount> {
+        self.hints.summary()
+    }
+
+    /// What value hints say about a key, joined; no version and an empty context where there is none.
+    pub fn hinted(&self, address: &Address) -> Result<Object, EngineError> {
+        self.check()?;
+        let mut joined = Object::default();
+        for (owner, sequence) in self.hints.of_scope(&address.scope()) {
+            joined = joined.join(self.stored_hint(owner, sequence)?.delta);
+        }
+        Ok(joined)
+    }
+}
+
+fn read_hint(key: &[u8], frame: Bytes, partitions: Partitions) -> Result<StoredHint, EngineError> {
+    let payload = record::open(Space::Hint, key, frame)?;
+    let decode = |reader: &mut Reader| -> Result<StoredHint, DecodeError> { StoredHint::decode(reader, partitions) };
+    record::decode(Space::Hint, key, payload, decode)
+}

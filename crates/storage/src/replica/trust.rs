@@ -1,0 +1,257 @@
+//! A replica that cannot prove what it holds does not guess: it keeps in its clock only what it can show, and says which partitions are in doubt.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use annulus_causality::{CausalContext, DecodeError, Object, Reader, put_u8, put_varint};
+use annulus_ring::PartitionId;
+use bytes::Bytes;
+
+use super::{CLOCKS, Replica, SCOPE_OFFSET, position_of};
+use crate::engine::{Engine, EngineError, Space};
+use crate::fingerprint::{self, SUB_RANGES, put_partition, read_partition, sub_range_of};
+use crate::record;
+
+const DOUBTS: &[u8] = b"doubts";
+
+/// Partitions whose contents cannot be proved: they answer for nothing until they have caught up with every other owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Doubts {
+    /// Whether all partitions are in doubt, but for the exceptions; otherwise only those are.
+    all: bool,
+    exceptions: BTreeSet<PartitionId>,
+}
+
+impl Doubts {
+    fn holds(&self, partition: PartitionId) -> bool {
+        self.all != self.exceptions.contains(&partition)
+    }
+
+    /// Says whether that is new.
+    fn set(&mut self, partition: PartitionId, in_doubt: bool) -> bool {
+        match self.all == in_doubt {
+            true => self.exceptions.remove(&partition),
+            false => self.exceptions.insert(partition),
+        }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_u8(out, u8::from(self.all));
+        put_varint(out, self.exceptions.len() as u64);
+        self.exceptions.iter().for_each(|partition| put_partition(out, *partition));
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Doubts, DecodeError> {
+        let all = reader.u8("doubts")? != 0;
+        let count = reader.count(2, "doubts")?;
+        let exceptions = (0..count).map(|_| read_partition(reader)).collect::<Result<_, _>>()?;
+        Ok(Doubts { all, exceptions })
+    }
+}
+
+/// How far a scrub has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Bytes of records that were read.
+    pub bytes: usize,
+    /// Where to go on; nothing where all has been looked at.
+    pub next: Option<(PartitionId, u8)>,
+    /// Partitions that do not hold what they should.
+    pub damaged: BTreeSet<PartitionId>,
+}
+
+/// What a scan of a partition has found to be there.
+#[derive(Debug, Default)]
+struct Proof {
+    dots: CausalContext,
+    sums: [u64; SUB_RANGES],
+    damaged: Vec<Bytes>,
+}
+
+impl<E: Engine> Replica<E> {
+    pub(super) fn load_doubts(&mut self) -> Result<(), EngineError> {
+        let payload = self.staged.read(&self.engine, Space::Meta, DOUBTS)?;
+        let doubts = payload.map(|payload| record::decode(Space::Meta, DOUBTS, payload, Doubts::decode));
+        // What cannot be read about doubts is a doubt.
+        self.doubts = match doubts.transpose() {
+            Ok(doubts) => doubts.unwrap_or_default(),
+            Err(EngineError::Damaged { .. }) => Doubts {
+                all: true,
+                exceptions: BTreeSet::new(),
+            },
+            Err(error) => return Err(error),
+        };
+        Ok(())
+    }
+
+    /// Whether a partition's contents cannot be proved.
+    pub fn is_in_doubt(&self, partition: PartitionId) -> bool {
+        self.doubts.holds(partition)
+    }
+
+    /// Whether any partition may be in doubt.
+    pub fn has_doubts(&self) -> bool {
+        self.doubts.all || !self.doubts.exceptions.is_empty()
+    }
+
+    /// The directory is not what it was when this node last acknowledged something: all partitions are in doubt. What they hold is
+    /// consistent, and stays.
+    pub fn doubt_all(&mut self) {
+        self.doubts = Doubts {
+            all: true,
+            exceptions: BTreeSet::new(),
+        };
+        self.stage_doubts();
+    }
+
+    /// A partition has caught up with all its other owners.
+    pub fn trust(&mut self, partition: PartitionId) {
+        if self.doubts.set(partition, false) {
+            self.stage_doubts();
+        }
+    }
+
+    /// Every partition that this node owns has.
+    pub fn trust_all(&mut self) {
+        self.doubts = Doubts::default();
+        self.stage_doubts();
+    }
+
+    fn stage_doubts(&mut self) {
+        let frame = record::seal(Space::Meta, DOUBTS, |out| self.doubts.encode(out));
+        self.staged.put(Space::Meta, Bytes::from_static(DOUBTS), frame);
+    }
+
+    /// Something that a partition should hold is not there, or damaged: its clock is from now on what its live versions prove, and it is
+    /// in doubt. Damaged records are dropped, as they answer for nothing.
+    pub fn doubt(&mut self, partition: PartitionId) -> Result<(), EngineError> {
+        self.check()?;
+        let mut proof = Proof::default();
+        for index in 0..SUB_RANGES {
+            let until = match index + 1 < SUB_RANGES {
+                true => self.sub_range_start(partition, index + 1),
+                false => self.partition_end(partition),
+            };
+            let (frames, _) = self.frames(&self.sub_range_start(partition, index), &until, usize::MAX)?;
+            frames.into_iter().for_each(|(key, frame)| self.prove(key, frame, &mut proof));
+        }
+        self.believe(partition, proof);
+        self.doubts.set(partition, true);
+        self.stage_doubts();
+        Ok(())
+    }
+
+    fn prove(&self, key: Bytes, frame: Bytes, proof: &mut Proof) {
+        let object = record::open(Space::Object, &key, frame)
+            .and_then(|payload| record::decode(Space::Object, &key, payload, Object::decode));
+        match object {
+            Ok(object) => {
+                let sum = &mut proof.sums[usize::from(sub_range_of(position_of(&key), self.partitions))];
+                *sum = sum.wrapping_add(fingerprint::of(&key[SCOPE_OFFSET..], &object));
+                proof.dots.extend(object.dots());
+            }
+            Err(_) => proof.damaged.push(key),
+        }
+    }
+
+    /// A partition's clock is what was proved, and nothing of its log.
+    fn believe(&mut self, partition: PartitionId, proof: Proof) {
+        for key in proof.damaged {
+            self.staged.delete(Space::Index, key.slice(SCOPE_OFFSET..));
+            self.staged.delete(Space::Object, key);
+        }
+        self.recent.take();
+        self.covered.remove(&partition);
+        self.log_index.forget(partition);
+        self.clocks.set(partition, proof.dots);
+        self.fingerprints.set(partition, proof.sums);
+        // A clock that became smaller is nothing that the log could say.
+        self.checkpoint_wanted = true;
+    }
+
+    /// The clocks or the log cannot be read: every clock becomes what its partition's live versions prove, and all are in doubt.
+    pub(super) fn rebuild(&mut self) -> Result<(), EngineError> {
+        self.clocks.reset();
+        self.log_index.reset();
+        self.fingerprints.reset();
+        let mut last = 0;
+        let mut logged = Vec::new();
+        self.engine.scan(Space::Log, &[], None, &mut |key, _| {
+            last = key.try_into().map_or(last, u64::from_be_bytes);
+            logged.push(Bytes::copy_from_slice(key));
+            ControlFlow::Continue(())
+        })?;
+        self.next_batch = self.next_batch.max(last + 1);
+        logged.into_iter().for_each(|key| self.staged.delete(Space::Log, key));
+        let mut proofs = BTreeMap::<PartitionId, Proof>::new();
+        self.engine.scan(Space::Object, &[], None, &mut |key, frame| {
+            if key.len() > SCOPE_OFFSET {
+                let index = self.partitions.of(position_of(key));
+                let proof = proofs.entry(PartitionId { n: key[0], index }).or_default();
+                self.prove(Bytes::copy_from_slice(key), Bytes::copy_from_slice(frame), proof);
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.staged.delete(Space::Meta, Bytes::from_static(CLOCKS));
+        for (partition, proof) in proofs {
+            self.believe(partition, proof);
+        }
+        self.checkpoint_wanted = true;
+        self.doubt_all();
+        tracing::warn!("the clocks or the log of this node are damaged: all of its data is checked and refilled");
+        Ok(())
+    }
+
+    /// Looks whether sub-ranges hold what their fingerprints say, from `from` on, about `max_bytes` of records.
+    pub fn scrub(&self, from: Option<(PartitionId, u8)>, max_bytes: usize) -> Result<Scrubbed, EngineError> {
+        self.check()?;
+        let mut scrubbed = Scrubbed::default();
+        let first = from.map_or(PartitionId { n: 0, index: 0 }, |(partition, _)| partition);
+        for partition in self.clocks.partitions().filter(|partition| *partition >= first) {
+            let start = from.filter(|(of, _)| *of == partition).map_or(0, |(_, index)| index);
+            for index in start..SUB_RANGES as u8 {
+                if scrubbed.bytes >= max_bytes {
+                    scrubbed.next = Some((partition, index));
+                    return Ok(scrubbed);
+                }
+                if !self.scrub_sub_range(partition, index, &mut scrubbed.bytes)? {
+                    scrubbed.damaged.insert(partition);
+                }
+            }
+        }
+        Ok(scrubbed)
+    }
+
+    fn scrub_sub_range(&self, partition: PartitionId, index: u8, bytes: &mut usize) -> Result<bool, EngineError> {
+        let until = match usize::from(index) + 1 {
+            SUB_RANGES => self.partition_end(partition),
+            next => self.sub_range_start(partition, next),
+        };
+        let (frames, _) = self.frames(&self.sub_range_start(partition, usize::from(index)), &until, usize::MAX)?;
+        let mut proof = Proof::default();
+        for (key, frame) in frames {
+            *bytes += key.len() + frame.len();
+            self.prove(key, frame, &mut proof);
+        }
+        let index = usize::from(index);
+        Ok(proof.damaged.is_empty() && proof.sums[index] == self.fingerprints(partition)[index])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_in_doubt_until_it_is_trusted_again() {
+        let (one, other) = (PartitionId { n: 3, index: 1 }, PartitionId { n: 3, index: 2 });
+        let mut doubts = Doubts::default();
+        assert!(doubts.set(one, true));
+        assert!(!doubts.set(one, true));
+        assert!(doubts.holds(one) && !doubts.holds(other));
+        doubts.all = true;
+        doubts.exceptions.clear();
+        assert!(doubts.set(one, false) && !doubts.set(one, false));
+        assert!(!doubts.holds(one) && doubts.holds(other));
+    }
+}
