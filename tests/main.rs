@@ -11,3 +11,4 @@ mod quorum;
 mod restart;
 mod siblings;
 mod tour;
+mod yesterday;

@@ -28,10 +28,7 @@ pub use world::Counts;
 pub fn faults() -> Vec<(&'static str, &'static str, &'static str)> {
     let standing = |weakens| match weakens {
         Weakens::Nothing => "",
-        Weakens::OneRecord => {
-            " (that owner answers nothing for that key; strict reads are not judged, nor what one replica alone had)"
-        }
-        Weakens::OneDisk => " (strict reads are not judged, nor what one replica alone had)",
+        Weakens::OneRecord | Weakens::OneDisk => " (what one owner alone had is not judged)",
         Weakens::Everything => " (not withstood yet: on demand only)",
     };
     let shown = |fault: &&dyn faults::Fault| (fault.name(), fault.about(), standing(fault.weakens()));

@@ -529,9 +529,13 @@ impl Report {
     }
 }
 
-/// Where a disk was lost, what one replica alone had acknowledged may be gone.
+/// Where a disk was lost, what one owner alone had acknowledged may be gone, or be known to nobody until a hint of it is delivered.
 fn forget_single_copies(operation: &mut Operation) {
-    let single = matches!(operation.outcome, Outcome::Written { answered, .. } if answered <= 1);
+    let owners = match operation.outcome {
+        Outcome::Written { answered, fallbacks, .. } => answered - fallbacks,
+        _ => 0,
+    };
+    let single = matches!(operation.outcome, Outcome::Written { .. }) && owners <= 1;
     if let (true, Action::Put { durable, .. } | Action::Delete { durable, .. }) = (single, &mut operation.action) {
         *durable = false;
     }

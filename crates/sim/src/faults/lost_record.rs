@@ -17,7 +17,7 @@ impl Fault for LostRecord {
     }
 
     fn weakens(&self) -> Weakens {
-        Weakens::Everything
+        Weakens::OneRecord
     }
 
     fn begin(&self, world: &mut World, mut dice: Dice) {

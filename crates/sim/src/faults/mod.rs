@@ -37,9 +37,9 @@ use crate::world::World;
 pub enum Weakens {
     /// Nothing: all promises hold.
     Nothing,
-    /// A record is damaged: its owner answers nothing for that key until it is refilled, which this version does not do.
+    /// A record is damaged or lost: what one owner alone had is gone.
     OneRecord,
-    /// A disk's contents are gone or old: what one replica alone had is lost, and until it is refilled strict reads may miss writes.
+    /// A disk's contents are gone or old: what one owner alone had is lost.
     OneDisk,
     /// This version does not withstand it: drawn only on demand.
     Everything,
