@@ -51,11 +51,13 @@ pub enum Mutant {
     UnboundedRequests,
     /// A version is shown after its time.
     ExpiredShown,
+    /// A read does not look at what its session has seen.
+    SessionIgnored,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 22] = [
+    pub const ALL: [Mutant; 23] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -78,6 +80,7 @@ impl Mutant {
         Mutant::HintForgottenWhenSent,
         Mutant::UnboundedRequests,
         Mutant::ExpiredShown,
+        Mutant::SessionIgnored,
     ];
 }
 
