@@ -9,5 +9,6 @@ mod hostile;
 mod import;
 mod quorum;
 mod restart;
+mod sessions;
 mod siblings;
 mod tour;

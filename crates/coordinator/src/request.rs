@@ -388,8 +388,7 @@ pub enum Failure {
     },
     /// `503`: enough owners have answered, and until the deadline nobody knew all that the session has seen.
     #[error(
-        "{answered} of {n} owners answered, and {missing} of the writes that this session has seen in partition {partition} \
-         are known to none of them yet"
+        "what {answered} of {n} owners know lacks {missing} of the writes that this session has seen in partition {partition}"
     )]
     SessionBehind {
         /// The key's partition, as `/v1/ring` numbers them.

@@ -14,7 +14,7 @@ use annulus_storage::Engine;
 use crate::forwards::NewForward;
 use crate::io::{ClientId, Effect};
 use crate::node::{Node, scope};
-use crate::reads::{Guarded, Then};
+use crate::reads::{Guarded, NewRead, Then};
 use crate::settings::Now;
 use crate::tasks::Requester;
 use crate::terms::Terms;
@@ -25,6 +25,7 @@ impl<E: Engine> Node<E> {
         let requester = Requester::Client(id);
         match request {
             Request::Key(request) => self.start_key(now, requester, request, out),
+            Request::InSession { token, request } => self.start_in_session(now, id, (token, request), out),
             Request::List(request) => self.when_ready(now, requester, out, |node, out| {
                 node.start_list(now, requester, request, out)
             }),
@@ -149,9 +150,8 @@ impl<E: Engine> Node<E> {
             ..self.terms(now, &config, &request.options)?
         };
         let address = self.address(&request.bucket, &request.key, config.n)?;
-        if let Some(given) = identity.as_deref()
-            && given.n != config.n
-        {
+        let given = identity.as_deref().map(|identity| identity.n);
+        if given.is_some_and(|n| n != config.n) || request.seen.as_ref().is_some_and(|seen| seen.n != config.n) {
             let bucket = request.bucket.as_str();
             let reason = format!("the nodes differ about bucket {bucket}, which is being declared; try again");
             return Err(Failure::NotReady { reason });
@@ -167,8 +167,17 @@ impl<E: Engine> Node<E> {
         (address, terms): (Address, Terms),
         out: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
+        let seen = request.seen.map(|seen| seen.dots);
         match request.operation {
-            Operation::Get => self.start_read(now, requester, address, terms, Then::Reply, out),
+            Operation::Get => {
+                let read = NewRead {
+                    address,
+                    terms,
+                    seen,
+                    then: Then::Reply,
+                };
+                self.start_read(now, requester, read, out);
+            }
             Operation::Write {
                 value,
                 token,
@@ -185,6 +194,7 @@ impl<E: Engine> Node<E> {
                             context,
                             identity,
                             found: Object::default(),
+                            seen,
                             terms,
                         },
                         out,
@@ -197,7 +207,13 @@ impl<E: Engine> Node<E> {
                             condition,
                             identity,
                         }));
-                        self.start_read(now, requester, address, terms, Then::Write(guarded), out);
+                        let read = NewRead {
+                            address,
+                            terms,
+                            seen,
+                            then: Then::Write(guarded),
+                        };
+                        self.start_read(now, requester, read, out);
                     }
                 }
             }

@@ -13,6 +13,7 @@ mod metrics;
 mod node;
 mod peers;
 mod reads;
+mod sessions;
 mod settings;
 mod tasks;
 mod terms;

@@ -25,6 +25,10 @@ pub(crate) struct Counters {
     pub(crate) hints_expired: u64,
     pub(crate) damaged: u64,
     pub(crate) syncs: u64,
+    pub(crate) session_reads_behind: u64,
+    pub(crate) session_rounds: u64,
+    pub(crate) session_partitions_dropped: u64,
+    session_failed: u64,
     unreachable: u64,
     timed_out: u64,
     shed: u64,
@@ -35,6 +39,7 @@ impl Counters {
         match reply {
             Err(Failure::QuorumUnreachable { .. }) => self.unreachable += 1,
             Err(Failure::TimedOut { .. }) => self.timed_out += 1,
+            Err(Failure::SessionBehind { .. }) => self.session_failed += 1,
             Err(Failure::Overloaded { .. }) => self.shed += 1,
             _ => {}
         }
@@ -132,6 +137,26 @@ pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
         "damaged_records_total",
         "Reads of records whose checksum does not fit.",
         counters.damaged,
+    );
+    counter(
+        "session_reads_behind_total",
+        "Reads whose first answers lacked what their session has seen: all owners were asked.",
+        counters.session_reads_behind,
+    );
+    counter(
+        "session_rounds_total",
+        "Times that all owners were asked once more after a pause, as none knew what a session has seen.",
+        counters.session_rounds,
+    );
+    counter(
+        "session_reads_failed_total",
+        "Reads that failed as nobody knew what their session has seen until the deadline.",
+        counters.session_failed,
+    );
+    counter(
+        "session_partitions_dropped_total",
+        "Partitions that a session's token had no room for.",
+        counters.session_partitions_dropped,
     );
     counter("syncs_total", "Syncs of the engine that completed.", counters.syncs);
     counter(

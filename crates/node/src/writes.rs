@@ -14,6 +14,7 @@ use annulus_storage::Engine;
 use crate::durable::Completion;
 use crate::io::Effect;
 use crate::node::{Node, wire};
+use crate::sessions;
 use crate::settings::Now;
 use crate::tasks::{Requester, Task, TaskId, Work};
 use crate::terms::Terms;
@@ -29,6 +30,8 @@ pub(crate) struct WriteWork {
     durability: Durability,
     token: String,
     n: u8,
+    /// In a session: what it has seen by this write.
+    seen: Option<CausalContext>,
 }
 
 /// What is to be written where.
@@ -43,6 +46,8 @@ pub(crate) struct NewWrite {
     pub(crate) identity: Option<Box<WriteIdentity>>,
     /// What a guard's read found, beside what is stored here.
     pub(crate) found: Object,
+    /// In a session: what it has seen.
+    pub(crate) seen: Option<CausalContext>,
     pub(crate) terms: Terms,
 }
 
@@ -69,6 +74,7 @@ impl<E: Engine> Node<E> {
             context,
             identity,
             found,
+            seen,
             terms,
         } = write;
         let who = self.participants(&address);
@@ -91,12 +97,20 @@ impl<E: Engine> Node<E> {
         };
         let known = known.map_err(|error| self.damaged(&error, out))?.join(found);
         let identity = identity.filter(|_| !planted(Mutant::DotForEachAttempt));
+        let replaced = seen.as_ref().map(|_| sessions::replaced(&known, context.as_ref()));
         let (delta, token) = match &identity {
             Some(identity) if known.context().contains(identity.dot) => {
                 self.same_delta(&address, identity, known, context)
             }
-            _ => self.new_delta(now, &address, &known, (value, context, identity), &terms)?,
+            _ => {
+                let known = sessions::known_and_seen(known, context.as_ref(), seen);
+                self.new_delta(now, &address, &known, (value, context, identity), &terms)?
+            }
         };
+        let seen = replaced.map(|mut seen| {
+            seen.union(&delta.dots);
+            seen
+        });
         let id = self.tasks.number();
         if who.is_owner() {
             self.apply(&address, &delta)?;
@@ -110,6 +124,7 @@ impl<E: Engine> Node<E> {
             durability: terms.durability,
             token,
             n,
+            seen,
         };
         let mut task = Task::new(requester, now.monotonic, terms.deadline, Work::Write(Box::new(work)));
         let Work::Write(work) = &mut task.work else {
@@ -448,6 +463,7 @@ fn write_reply(work: &WriteWork) -> Option<Reply> {
             answered: quorum.answered(),
             n: work.n,
             fallbacks: quorum.stand_ins(),
+            seen: work.seen.clone(),
         }))),
         Verdict::Unreachable => Some(Err(Failure::QuorumUnreachable {
             required: quorum.required(),

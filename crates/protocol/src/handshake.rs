@@ -16,10 +16,10 @@ use crate::frame::{FrameError, FrameReader, MAX_FRAME_BYTES, MAX_HANDSHAKE_BYTES
 pub const MAGIC: [u8; 8] = *b"ANNULUS\0";
 
 /// The oldest version of the protocol that this build speaks.
-pub const PROTOCOL_MIN: u16 = 2;
+pub const PROTOCOL_MIN: u16 = 3;
 
 /// The newest version of the protocol that this build speaks.
-pub const PROTOCOL_MAX: u16 = 2;
+pub const PROTOCOL_MAX: u16 = 3;
 
 /// The longest reason of a refusal, in bytes; what is longer is cut.
 pub const MAX_REASON_BYTES: usize = 512;

@@ -127,6 +127,22 @@ impl Names {
         format!("[{shown}]")
     }
 
+    /// What stands in a client's session, which only looks opaque.
+    fn session(&mut self, token: &str) -> String {
+        const FORMAT_BYTES: usize = 1;
+        const CODE_BYTES: usize = 16;
+        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).unwrap();
+        let content = bytes[FORMAT_BYTES..bytes.len() - CODE_BYTES].to_vec();
+        let mut reader = Reader::new(content.into());
+        let mut partitions = Vec::new();
+        while !reader.is_empty() {
+            let (_, index) = (reader.u8("n").unwrap(), reader.varint("index").unwrap());
+            let context = CausalContext::decode(&mut reader).unwrap();
+            partitions.push(format!("{} in partition {index}", self.context(&context)));
+        }
+        list(partitions.into_iter())
+    }
+
     /// The context in a client's token, which only looks opaque.
     fn token(&mut self, token: &str) -> String {
         const FORMAT_BYTES: usize = 1;
@@ -138,6 +154,11 @@ impl Names {
     pub(crate) fn request_of_client(&mut self, request: &Request) -> String {
         match request {
             Request::Key(request) => self.key_request(request),
+            Request::InSession { token: None, request } => format!("{}, a new session", self.key_request(request)),
+            Request::InSession {
+                token: Some(token),
+                request,
+            } => format!("{}, has seen {}", self.key_request(request), self.session(token)),
             Request::List(ListRequest {
                 bucket, prefix, limit, ..
             }) => format!("LIST {} prefix={} limit={limit}", bucket.as_str(), quoted(prefix)),
@@ -172,7 +193,9 @@ impl Names {
                 shown
             }
         };
-        format!("{shown}{}", options(&request.options))
+        let seen = request.seen.as_ref().filter(|seen| !seen.dots.is_empty());
+        let seen = seen.map(|seen| format!(", has seen {}", self.context(&seen.dots)));
+        format!("{shown}{}{}", options(&request.options), seen.unwrap_or_default())
     }
 
     pub(crate) fn reply(&mut self, reply: &Reply) -> String {
@@ -195,6 +218,10 @@ impl Names {
                 };
                 let token = self.token(&found.token);
                 format!("{values}, {} of {}, token {token}", found.answered, found.n)
+            }
+            Ok(Answer::InSession { token, answer }) => {
+                let answer = self.reply(&Ok((**answer).clone()));
+                format!("{answer}, session {}", self.session(token))
             }
             Ok(Answer::Page(found)) => page(&found.keys, found.next.as_deref()),
             Ok(Answer::Bucket(bucket, config)) => format!("{} {}", bucket.as_str(), bucket_config(config)),

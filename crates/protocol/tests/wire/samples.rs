@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use annulus_causality::{Actor, CausalContext, ConflictPolicy, Dot, Instant, Object, Timestamp, Version};
 use annulus_coordinator::{
-    Answer, BucketConfig, Condition, Durability, Found, KeyRequest, Level, Mode, NewValue, Operation, Options,
+    Answer, BucketConfig, Condition, Durability, Found, KeyRequest, Level, Mode, NewValue, Operation, Options, Seen,
 };
 use annulus_membership::{Advertised, ClusterId, Formation, Gossip, Hello, MemberRecord, Secret};
 use annulus_protocol::{BucketRecord, Delta, Known, Message, Refusal, RequestId, WireKey, WriteIdentity};
@@ -172,6 +172,10 @@ fn forward() -> Message {
             key: key(),
             operation,
             options,
+            seen: Some(Seen {
+                n: 3,
+                dots: [Dot::new(actor, 19)].into_iter().collect(),
+            }),
         },
     }
 }
@@ -183,6 +187,7 @@ fn forwarded() -> Message {
         token: "a-token".to_owned(),
         answered: 2,
         n: 3,
+        seen: Some(object().context().clone()),
     };
     Message::Forwarded {
         number: 77,

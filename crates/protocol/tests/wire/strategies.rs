@@ -5,7 +5,7 @@ use std::time::Duration;
 use annulus_causality::{Actor, CausalContext, Dot, Instant, Object, Timestamp, Version};
 use annulus_coordinator::{
     Answer, BucketConfig, Condition, Durability, Failure, Found, KeyRequest, Level, Mode, NewValue, Operation, Options,
-    Outcome, Reply, Written,
+    Outcome, Reply, Seen, Written,
 };
 use annulus_membership::{
     Advertised, Candidate, ClusterId, Digest, Formation, Gossip, Hello, MemberRecord, Secret, ShownVote,
@@ -194,11 +194,15 @@ fn options() -> impl Strategy<Value = Options> {
 }
 
 fn key_request() -> impl Strategy<Value = KeyRequest> {
-    (bucket(), key(), operation(), options()).prop_map(|(bucket, key, operation, options)| KeyRequest {
-        bucket,
-        key,
-        operation,
-        options,
+    let seen = (any::<u8>(), context()).prop_map(|(n, dots)| Seen { n, dots });
+    (bucket(), key(), operation(), options(), option::of(seen)).prop_map(|(bucket, key, operation, options, seen)| {
+        KeyRequest {
+            bucket,
+            key,
+            operation,
+            options,
+            seen,
+        }
     })
 }
 
@@ -230,24 +234,37 @@ fn failure() -> impl Strategy<Value = Failure> {
         text().prop_map(|detail| Failure::StorageUnavailable { detail }),
         text().prop_map(|detail| Failure::Overloaded { detail }),
         text().prop_map(|detail| Failure::Damaged { detail }),
+        text().prop_map(|detail| Failure::InvalidSession { detail }),
+        (any::<u32>(), any::<u64>(), count(), count()).prop_map(|(partition, missing, answered, n)| {
+            Failure::SessionBehind {
+                partition,
+                missing,
+                answered,
+                n,
+            }
+        }),
     ]
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
-    let found = (vec(version(), 0..3), any::<u128>(), text(), any::<u8>(), any::<u8>()).prop_map(
-        |(versions, etag, token, answered, n)| Found {
+    let counts = || (any::<u8>(), any::<u8>(), any::<u8>());
+    let seen = || option::of(context());
+    let found = (vec(version(), 0..3), any::<u128>(), text(), counts(), seen()).prop_map(
+        |(versions, etag, token, (answered, n, _), seen)| Found {
             versions,
             etag,
             token,
             answered,
             n,
+            seen,
         },
     );
-    let written = (text(), any::<u8>(), any::<u8>(), any::<u8>()).prop_map(|(token, answered, n, fallbacks)| Written {
+    let written = (text(), counts(), seen()).prop_map(|(token, (answered, n, fallbacks), seen)| Written {
         token,
         answered,
         n,
         fallbacks,
+        seen,
     });
     prop_oneof![
         found.prop_map(|found| Ok(Answer::Found(found))),
