@@ -343,7 +343,10 @@ async fn an_answer_without_a_context_is_no_answer_of_annulus() {
 async fn a_session_sends_what_the_last_answer_said_to_whichever_node() {
     let node = || {
         Fake::scripted(|seen| {
-            let sent = seen.headers.get("annulus-session").map(|sent| sent.to_str().unwrap().to_owned());
+            let sent = seen
+                .headers
+                .get("annulus-session")
+                .map(|sent| sent.to_str().unwrap().to_owned());
             let mut answer = http::Response::builder().status(204).header("annulus-context", "c");
             if let Some(sent) = sent {
                 answer = answer.header("annulus-session", format!("{sent}+"));
@@ -364,6 +367,10 @@ async fn a_session_sends_what_the_last_answer_said_to_whichever_node() {
         assert_eq!(session.session().await, Some(format!("new{}", "+".repeat(round + 1))));
     }
     assert!(session.put("b", "none", Put::new("v"), &usual()).await.is_err());
-    assert_eq!(session.session().await, Some(format!("new{}", "+".repeat(6))), "a failure says nothing new");
+    assert_eq!(
+        session.session().await,
+        Some(format!("new{}", "+".repeat(6))),
+        "a failure says nothing new"
+    );
     assert_eq!(outside.session().await, None);
 }

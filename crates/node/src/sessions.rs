@@ -1,4 +1,7 @@
 //! Sessions are opened and sealed where their client is; whoever coordinates sees what the session has seen in one partition.
+//!
+//! By each answer a session gains what the answer's context covers, which is closed: where it has a write it has what that write
+//! replaced. So an owner that covers a session has not only the writes that it has seen, but holds nothing that they replaced.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -126,12 +129,6 @@ fn invalid(error: &TokenError) -> Failure {
         TokenError::Malformed | TokenError::TooLong => error.to_string(),
     };
     Failure::InvalidSession { detail }
-}
-
-/// What a session has seen by a write, beside the write: what the writer says, else what stood here and is replaced. Without
-/// this another write of the session could meet, at an owner that has not got this one, what this one replaced.
-pub(crate) fn replaced(known: &Object, context: Option<&CausalContext>) -> CausalContext {
-    context.cloned().unwrap_or_else(|| known.dots().collect())
 }
 
 /// What a write without a context replaces: what its coordinator knows, and what its session has seen, so that a client's own

@@ -97,8 +97,8 @@ impl<E: Engine> Node<E> {
         };
         let known = known.map_err(|error| self.damaged(&error, out))?.join(found);
         let identity = identity.filter(|_| !planted(Mutant::DotForEachAttempt));
-        let replaced = seen.as_ref().map(|_| sessions::replaced(&known, context.as_ref()));
-        let (delta, token) = match &identity {
+        let in_session = seen.is_some();
+        let (delta, seen) = match &identity {
             Some(identity) if known.context().contains(identity.dot) => {
                 self.same_delta(&address, identity, known, context)
             }
@@ -107,10 +107,8 @@ impl<E: Engine> Node<E> {
                 self.new_delta(now, &address, &known, (value, context, identity), &terms)?
             }
         };
-        let seen = replaced.map(|mut seen| {
-            seen.union(&delta.dots);
-            seen
-        });
+        let token = self.seal(&address, &seen);
+        let seen = in_session.then_some(seen);
         let id = self.tasks.number();
         if who.is_owner() {
             self.apply(&address, &delta)?;
@@ -139,7 +137,8 @@ impl<E: Engine> Node<E> {
         Ok(())
     }
 
-    /// The delta of a write, and the token that its writer gets.
+    /// The delta of a write, and what its writer has seen with it: never a write without what that has replaced, as whoever covers
+    /// the one is taken to know of the other.
     fn new_delta(
         &mut self,
         now: Now,
@@ -147,7 +146,7 @@ impl<E: Engine> Node<E> {
         known: &Object,
         (value, context, identity): (Option<NewValue>, Option<CausalContext>, Option<Box<WriteIdentity>>),
         terms: &Terms,
-    ) -> Result<(Delta, String), Failure> {
+    ) -> Result<(Delta, CausalContext), Failure> {
         for (_, version) in known.versions() {
             // A stamp too far ahead was refused where it came in; here it only moves the clock.
             let _ = self.clock.observe(now.wall_millis, version.modified);
@@ -171,12 +170,14 @@ impl<E: Engine> Node<E> {
         };
         let object = known.write(dot, version, context.as_ref(), terms.policy);
         let mut seen = context.unwrap_or_else(|| known.context().clone());
+        if terms.policy == ConflictPolicy::LastWriteWins {
+            seen.extend(known.dots());
+        }
         seen.insert(dot);
-        let token = self.seal(address, &seen);
         let mut dots = voided;
         dots.insert(dot);
         let at = wire(address);
-        Ok((Delta { at, dots, object }, token))
+        Ok((Delta { at, dots, object }, seen))
     }
 
     /// When a write that comes here is made, and when it expires.
@@ -196,8 +197,12 @@ impl<E: Engine> Node<E> {
         identity: &WriteIdentity,
         known: Object,
         context: Option<CausalContext>,
-    ) -> (Delta, String) {
-        let mut seen = context.unwrap_or_default();
+    ) -> (Delta, CausalContext) {
+        let mut seen = match context {
+            Some(context) => context,
+            // What it replaced where it was begun is among what is superseded here.
+            None => known.context().difference(&known.dots().collect()),
+        };
         seen.insert(identity.dot);
         let mut dots = identity.voided.clone();
         dots.insert(identity.dot);
@@ -206,7 +211,7 @@ impl<E: Engine> Node<E> {
             dots,
             object: known,
         };
-        (delta, self.seal(address, &seen))
+        (delta, seen)
     }
 
     /// A stamp of the node that the client reached, which all owners must be able to take.

@@ -15,7 +15,7 @@ use crate::oracles::{Violation, owners};
 use crate::plan::{LostNode, Plan};
 use crate::queue::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 use crate::trace::Trace;
-use crate::workloads::{self, Ask, Call, Seen, With};
+use crate::workloads::{self, Ask, Call, Manner, Seen, With};
 use crate::world::{Counts, Outside, World};
 
 /// What came of a run.
@@ -170,7 +170,7 @@ impl Run<'_> {
         for (bucket, key) in keys {
             for node in 0..self.world.count() {
                 let call = get_from(&key, Level::All);
-                self.send(bucket, HARNESS, node, call);
+                self.send(bucket, HARNESS, node, (call, Manner::Plain));
             }
         }
     }
@@ -381,8 +381,13 @@ impl Run<'_> {
         let promises = Promises::all();
         let promises = match self.plan.weakens() {
             Weakens::Nothing => promises,
+            // What an owner's clock has and its records lack, a session cannot know to be missing.
+            Weakens::OneRecord | Weakens::Everything => promises
+                .without(Promise::Stale)
+                .without(Promise::Outlived)
+                .without(Promise::Session),
             // Until a lost disk is refilled, a strict read may miss what it had, and a coordinator may not know what it replaces.
-            _ => promises.without(Promise::Stale).without(Promise::Outlived),
+            Weakens::OneDisk => promises.without(Promise::Stale).without(Promise::Outlived),
         };
         let jumps = |name| {
             self.plan
@@ -428,11 +433,11 @@ impl Run<'_> {
             style: self.plan.style,
         };
         for call in workload.calls(&mut rng, &seen) {
-            self.send(workload.name(), planned.client, node, call);
+            self.send(workload.name(), planned.client, node, (call, workload.manner()));
         }
     }
 
-    fn send(&mut self, bucket: &'static str, client: u32, node: usize, call: Call) -> u64 {
+    fn send(&mut self, bucket: &'static str, client: u32, node: usize, call: (Call, Manner)) -> u64 {
         let (number, request) = self.clients.begin(bucket, client, node, self.world.now, call);
         if !self.world.ask(number, node, request) {
             self.clients.forget(number);
@@ -470,7 +475,7 @@ impl Run<'_> {
 
     /// A call that is waited for, and belongs to the history.
     fn call(&mut self, bucket: &'static str, client: u32, node: usize, call: Call) -> Option<Reply> {
-        let number = self.send(bucket, client, node, call);
+        let number = self.send(bucket, client, node, (call, Manner::Plain));
         self.awaited = Some(number);
         self.wait_for(number)
     }
@@ -576,5 +581,6 @@ fn get_alone(bucket: &str, key: &str) -> Request {
             r: Some(Level::One),
             ..Options::default()
         },
+        seen: None,
     })
 }
