@@ -339,7 +339,7 @@ fn a_session_goes_in_and_comes_back_with_whatever_succeeds() {
     test(async |server| {
         let put = server.ask("PUT /v1/kv/b/k\nAnnulus-Session: new", b"v").await;
         assert_eq!((put.status, put.header("annulus-session")), (204, Some("first")));
-        let etag = etag(&server, "/v1/kv/b/k").await;
+        let etag = etag(server, "/v1/kv/b/k").await;
         for (head, status) in [
             ("GET /v1/kv/b/k".to_owned(), 200),
             ("HEAD /v1/kv/b/k".to_owned(), 200),
@@ -354,7 +354,7 @@ fn a_session_goes_in_and_comes_back_with_whatever_succeeds() {
             let without = server.ask(&head, b"").await;
             assert_eq!(without.header("annulus-session"), None, "{head}");
         }
-        make_siblings(&server, "/v1/kv/b/two").await;
+        make_siblings(server, "/v1/kv/b/two").await;
         let both = server.ask("GET /v1/kv/b/two\nAnnulus-Session: new", b"").await;
         assert_eq!((both.status, both.header("annulus-session")), (300, Some("first")));
     });
