@@ -214,6 +214,14 @@ proptest! {
     }
 
     #[test]
+    fn prop_any_content_is_opened_or_refused(content in vec(any::<u8>(), 0..64)) {
+        let token = KEY.seal_bytes(b"\0session", &content);
+        if let Ok(session) = Session::open(&KEY, &token) {
+            prop_assert_eq!(session.seal(&KEY).0, token);
+        }
+    }
+
+    #[test]
     fn prop_any_text_is_a_session_of_this_cluster_or_is_refused(text in "[A-Za-z0-9_-]{0,200}") {
         prop_assert!(Session::open(&KEY, &text).is_err());
     }
