@@ -9,6 +9,7 @@ mod hostile;
 mod import;
 mod quorum;
 mod restart;
+mod sessions;
 mod siblings;
 mod tour;
 mod yesterday;

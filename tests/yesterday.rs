@@ -22,7 +22,11 @@ fn batch(connection: &mut Connection, lines: impl Iterator<Item = String>) -> Ve
         .request("POST", "/v1/batch", &headers, lines.as_bytes())
         .unwrap();
     assert_eq!(response.status, 200, "{}", response.text());
-    response.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    response
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// Writes or deletes these keys, each acknowledged, two connections at a time.
@@ -86,10 +90,17 @@ fn check(cluster: &Cluster, numbers: impl Iterator<Item = usize> + Clone) {
     let expected: BTreeSet<String> = numbers.clone().map(|number| format!("k{number}")).collect();
     for node in 0..3 {
         let listed = listed(cluster, node);
-        assert!(listed == expected, "node {node}: {} keys, {} expected", listed.len(), expected.len());
+        assert!(
+            listed == expected,
+            "node {node}: {} keys, {} expected",
+            listed.len(),
+            expected.len()
+        );
         let mut connection = cluster.connect(node);
         for number in numbers.clone().step_by(97) {
-            let read = connection.request("GET", &format!("/v1/kv/b/k{number}?r=1"), &[], b"").unwrap();
+            let read = connection
+                .request("GET", &format!("/v1/kv/b/k{number}?r=1"), &[], b"")
+                .unwrap();
             assert_eq!((read.status, read.text()), (200, format!("value of {number}")));
         }
     }

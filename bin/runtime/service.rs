@@ -92,7 +92,9 @@ impl Clients {
 
 fn writes(request: &Request) -> bool {
     match request {
-        Request::Key(request) => matches!(request.operation, Operation::Write { .. }),
+        Request::Key(request) | Request::InSession { request, .. } => {
+            matches!(request.operation, Operation::Write { .. })
+        }
         Request::DeclareBucket(..) | Request::DropBucket(_) => true,
         _ => false,
     }
@@ -142,6 +144,7 @@ mod tests {
                 condition: None,
             },
             options: Options::default(),
+            seen: None,
         })
     }
 

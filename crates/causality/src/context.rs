@@ -126,6 +126,14 @@ impl CausalContext {
         self.entries.is_empty()
     }
 
+    /// How many dots there are; `u64::MAX` where there are more.
+    pub fn count(&self) -> u64 {
+        let counts = self
+            .iter_ranges()
+            .map(|(_, range)| (range.end() - range.start()).saturating_add(1));
+        counts.fold(0, u64::saturating_add)
+    }
+
     /// The actors of which some dot is in the set, ascending.
     pub fn actors(&self) -> impl ExactSizeIterator<Item = Actor> + '_ {
         self.entries.iter().map(|(actor, _)| *actor)

@@ -28,5 +28,5 @@ pub use context::CausalContext;
 pub use dot::{Actor, Dot};
 pub use object::{ConflictPolicy, Object, etag};
 pub use time::{HybridClock, Instant, MAX_SKEW, SkewError, Timestamp};
-pub use token::{MAX_TOKEN_BYTES, TokenError, TokenKey};
+pub use token::{MAX_TOKEN_BYTES, TokenError, TokenKey, sealed_bytes};
 pub use version::Version;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 
 use crate::codec::Reader;
 use crate::context::CausalContext;
@@ -20,8 +21,8 @@ const CODE_BYTES: usize = 16;
 
 /// The cluster's secret by which a context comes back as it was given out.
 ///
-/// A token is URL-safe base64 without padding over the format byte, the context, and the first 16 bytes of a keyed BLAKE3
-/// over format, scope and context.
+/// A token is URL-safe base64 without padding over the format byte, the content (a context, say), and the first 16 bytes of a
+/// keyed BLAKE3 over format, scope and content.
 ///
 /// ```
 /// use annulus_causality::{CausalContext, TokenError, TokenKey};
@@ -37,14 +38,14 @@ pub struct TokenKey([u8; 32]);
 /// Why a token was refused. Nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not base64, too short, of a format that this node does not know, or no context.
-    #[error("the context token is malformed")]
+    /// Not base64, too short, of a format that this node does not know, or what it holds is not what it is taken for.
+    #[error("the token is malformed")]
     Malformed,
     /// The authentication code does not fit.
-    #[error("the context token is not of this key or this cluster, or was altered")]
+    #[error("the token is not of this key or this cluster, or was altered")]
     Forged,
     /// Longer than [`MAX_TOKEN_BYTES`].
-    #[error("the context token is longer than {MAX_TOKEN_BYTES} bytes")]
+    #[error("the token is longer than {MAX_TOKEN_BYTES} bytes")]
     TooLong,
 }
 
@@ -56,9 +57,16 @@ impl TokenKey {
 
     /// The token of a context, good only for this scope (`bucket ‖ 0 ‖ key`).
     pub fn seal(&self, key_scope: &[u8], context: &CausalContext) -> String {
+        let mut content = Vec::new();
+        context.encode(&mut content);
+        self.seal_bytes(key_scope, &content)
+    }
+
+    /// The token of any content, good only for this scope; [`sealed_bytes`] says how much fits into one of a given length.
+    pub fn seal_bytes(&self, scope: &[u8], content: &[u8]) -> String {
         let mut token = vec![FORMAT];
-        context.encode(&mut token);
-        let code = self.code(key_scope, &token);
+        token.extend_from_slice(content);
+        let code = self.code(scope, &token);
         token.extend_from_slice(&code);
         URL_SAFE_NO_PAD.encode(token)
     }
@@ -68,6 +76,17 @@ impl TokenKey {
     /// # Errors
     /// See [`TokenError`].
     pub fn open(&self, key_scope: &[u8], token: &str) -> Result<CausalContext, TokenError> {
+        let mut reader = Reader::new(self.open_bytes(key_scope, token)?);
+        let context = CausalContext::decode(&mut reader).map_err(|_| TokenError::Malformed)?;
+        reader.finish("token").map_err(|_| TokenError::Malformed)?;
+        Ok(context)
+    }
+
+    /// The content of a token that [`TokenKey::seal_bytes`] gave for this scope.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub fn open_bytes(&self, scope: &[u8], token: &str) -> Result<Bytes, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
@@ -76,25 +95,27 @@ impl TokenKey {
             return Err(TokenError::Malformed);
         }
         let code = token.split_off(token.len() - CODE_BYTES);
-        if !equal_in_constant_time(&code, &self.code(key_scope, &token)) {
+        if !equal_in_constant_time(&code, &self.code(scope, &token)) {
             return Err(TokenError::Forged);
         }
-        let mut reader = Reader::new(token.split_off(1).into());
-        let context = CausalContext::decode(&mut reader).map_err(|_| TokenError::Malformed)?;
-        reader.finish("token").map_err(|_| TokenError::Malformed)?;
-        Ok(context)
+        Ok(Bytes::from(token).slice(1..))
     }
 
-    /// The scope goes in behind its length, so that no part of it can be taken for the context.
-    fn code(&self, key_scope: &[u8], format_and_context: &[u8]) -> [u8; CODE_BYTES] {
+    /// The scope goes in behind its length, so that no part of it can be taken for the content.
+    fn code(&self, scope: &[u8], format_and_content: &[u8]) -> [u8; CODE_BYTES] {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(&(key_scope.len() as u64).to_be_bytes());
-        hasher.update(key_scope);
-        hasher.update(format_and_context);
+        hasher.update(&(scope.len() as u64).to_be_bytes());
+        hasher.update(scope);
+        hasher.update(format_and_content);
         let mut code = [0; CODE_BYTES];
         hasher.finalize_xof().fill(&mut code);
         code
     }
+}
+
+/// How many bytes of content a token of so many characters holds.
+pub const fn sealed_bytes(token_bytes: usize) -> usize {
+    (token_bytes / 4 * 3).saturating_sub(1 + CODE_BYTES)
 }
 
 /// The comparison of [`blake3::Hash`] takes the same time wherever the difference lies.

@@ -9,6 +9,7 @@ mod held;
 mod key;
 mod promise;
 mod seen;
+mod session;
 mod words;
 
 pub use promise::{Promise, Promises, Violation};
@@ -48,6 +49,7 @@ pub fn check_with(history: &History, promises: &Promises) -> Vec<Violation> {
         };
         seen::check(&mut found);
         held::check(&mut found);
+        session::check(&mut found);
     }
     violations
 }

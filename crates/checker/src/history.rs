@@ -50,6 +50,10 @@ pub struct Operation {
     pub number: u64,
     /// The client.
     pub client: u32,
+    /// The session, by a number of its own, whose newest token was sent along; each of its requests was sent when the one before
+    /// had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
     /// The node that was asked.
     pub node: String,
     /// `bucket/key`.

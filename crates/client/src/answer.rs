@@ -19,6 +19,7 @@ use crate::{
 
 pub(crate) const CONTEXT: &str = "annulus-context";
 pub(crate) const META_PREFIX: &str = "annulus-meta-";
+pub(crate) const SESSION: &str = "annulus-session";
 const REPLICAS: &str = "annulus-replicas";
 const FALLBACKS: &str = "annulus-fallbacks";
 const SIBLINGS: &str = "annulus-siblings";

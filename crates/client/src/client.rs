@@ -8,10 +8,11 @@ use http::{
     header::{ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH},
 };
 use serde::{Deserialize, de::DeserializeOwned};
+use tokio::sync::Mutex;
 
 use crate::{
     admin::{Bucket, Cluster, Location, Readiness, Ring},
-    answer::{CONTEXT, META_PREFIX},
+    answer::{CONTEXT, META_PREFIX, SESSION},
     batch::{Answer, Operation},
     error::Error,
     nodes::Nodes,
@@ -26,6 +27,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Client {
     transport: Arc<Transport>,
+    /// What the client has seen, as nodes last said it; the lock is held for the whole of a request.
+    session: Option<Arc<Mutex<HeaderValue>>>,
 }
 
 /// How patient a client is.
@@ -78,6 +81,7 @@ impl Builder {
         let nodes = Nodes::parse(urls).map_err(|why| Error::invalid("client", why))?;
         Ok(Client {
             transport: Arc::new(Transport::new(nodes, self.patience)),
+            session: None,
         })
     }
 }
@@ -101,6 +105,48 @@ impl Client {
             pause: (Duration::from_millis(50), Duration::from_secs(1)),
         };
         Builder { patience }
+    }
+
+    /// A client that is in a new session: what it has read or written it sees from then on through any node, also where one
+    /// replica answers. Its clones are in the same session, and its requests go one after the other, as each says what the one before
+    /// has seen. Listings and batches are in no session.
+    ///
+    /// ```no_run
+    /// # use annulus_client::{Client, Options, Put, Quorum};
+    /// # async fn example(client: Client) -> Result<(), annulus_client::Error> {
+    /// let mine = client.in_new_session();
+    /// let one = Options { r: Some(Quorum::One), w: Some(Quorum::One), ..Options::default() };
+    /// mine.put("carts", "alice", Put::new("bread"), &one).await?;
+    /// let read = mine.get("carts", "alice", &one).await?; // the bread, whichever replica answers
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn in_new_session(&self) -> Client {
+        Client {
+            transport: Arc::clone(&self.transport),
+            session: Some(Arc::new(Mutex::new(HeaderValue::from_static("new")))),
+        }
+    }
+
+    /// The session's token as the last answer gave it, to be handed on to another client; nothing outside of a session.
+    pub async fn session(&self) -> Option<String> {
+        let session = self.session.as_ref()?.lock().await;
+        session.to_str().ok().map(str::to_owned)
+    }
+
+    /// Sends a request about a key, in the session if there is one.
+    async fn call(&self, mut call: Call) -> Result<Reply, Error> {
+        let Some(session) = &self.session else {
+            return self.transport.call(call).await;
+        };
+        let mut session = session.lock().await;
+        call.headers.insert(SESSION, session.clone());
+        let reply = self.transport.call(call).await?;
+        if let Some(seen) = reply.headers.get(SESSION) {
+            session.clone_from(seen);
+        }
+        Ok(reply)
     }
 
     /// The URLs of the nodes that it asks.
@@ -134,7 +180,7 @@ impl Client {
             attempts: options.attempts,
             ..call(operation, method, path)
         };
-        self.transport.call(call).await
+        self.call(call).await
     }
 
     /// Writes a key.
@@ -225,7 +271,7 @@ impl Client {
             attempts: options.attempts,
             ..call(operation, method, path)
         };
-        self.transport.call(call).await?.written()
+        self.call(call).await?.written()
     }
 
     /// Lists a bucket's keys, in key order, a page at a time.

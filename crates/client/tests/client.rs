@@ -338,3 +338,39 @@ async fn an_answer_without_a_context_is_no_answer_of_annulus() {
     let error = client(&[&node]).get("b", "k", &usual()).await.unwrap_err();
     assert!(error.to_string().contains("is this an annulus node?"), "{error}");
 }
+
+#[tokio::test]
+async fn a_session_sends_what_the_last_answer_said_to_whichever_node() {
+    let node = || {
+        Fake::scripted(|seen| {
+            let sent = seen
+                .headers
+                .get("annulus-session")
+                .map(|sent| sent.to_str().unwrap().to_owned());
+            let mut answer = http::Response::builder().status(204).header("annulus-context", "c");
+            if let Some(sent) = sent {
+                answer = answer.header("annulus-session", format!("{sent}+"));
+            }
+            match seen.uri.path() {
+                "/v1/kv/b/none" => Act::Cut,
+                _ => Act::Answer(answer.body(Default::default()).unwrap()),
+            }
+        })
+    };
+    let (one, two) = (node().await, node().await);
+    let outside = client(&[&one, &two]);
+    let session = outside.in_new_session();
+    for round in 0..6 {
+        let clone = session.clone();
+        clone.put("b", "k", Put::new("v"), &usual()).await.unwrap();
+        outside.put("b", "k", Put::new("v"), &usual()).await.unwrap();
+        assert_eq!(session.session().await, Some(format!("new{}", "+".repeat(round + 1))));
+    }
+    assert!(session.put("b", "none", Put::new("v"), &usual()).await.is_err());
+    assert_eq!(
+        session.session().await,
+        Some(format!("new{}", "+".repeat(6))),
+        "a failure says nothing new"
+    );
+    assert_eq!(outside.session().await, None);
+}

@@ -3,6 +3,7 @@
 mod quorum;
 mod read;
 mod request;
+mod session;
 mod write;
 
 pub use quorum::{Quorum, Verdict};
@@ -10,6 +11,7 @@ pub use read::{ReadRound, ReadStep, ReadVerdict};
 pub use request::{
     Answer, BucketConfig, BucketSpec, ClusterView, Condition, Durability, Failure, Found, KeyRequest, Level,
     ListRequest, LocateView, MAX_PAGE, MemberView, Mode, NewValue, Operation, Options, Outcome, Page, Reply, Request,
-    RingView, Written,
+    RingView, Seen, Written,
 };
+pub use session::{MAX_SESSION_BYTES, Session};
 pub use write::{Participants, WriteRound, WriteStep};

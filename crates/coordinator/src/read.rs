@@ -1,6 +1,6 @@
 //! A read round merges what enough owners know, and names those that know less: a replica with *nothing* is as stale as any.
 
-use annulus_causality::{ConflictPolicy, Dot, Object};
+use annulus_causality::{CausalContext, ConflictPolicy, Dot, Object};
 use annulus_mutants::{Mutant, planted};
 use annulus_ring::NodeId;
 
@@ -31,6 +31,8 @@ pub enum ReadStep {
 pub enum ReadVerdict {
     /// More answers are awaited.
     Pending,
+    /// Enough owners have answered, and what was merged does not cover what the session has seen: see [`ReadRound::ask_again`].
+    Behind,
     /// Enough owners have answered: what was merged is the answer, also where it is nothing.
     Met,
     /// Fewer owners than required can answer, but one did, the read is sloppy, and something was found.
@@ -46,6 +48,8 @@ pub struct ReadRound {
     mode: Mode,
     policy: ConflictPolicy,
     merged: Object,
+    /// What the answer must cover, as the client has seen it; empty outside of a session.
+    seen: CausalContext,
     /// The digest that was sent along: that of the coordinator's own object.
     asked_with: Option<u64>,
     /// The live dots behind that digest.
@@ -58,18 +62,22 @@ pub struct ReadRound {
     known: Vec<(NodeId, u64)>,
     /// Fallbacks whose hints are awaited.
     hints: Vec<NodeId>,
+    /// Owners that were asked again, beside the quorum, in which they have their place already.
+    again: Vec<NodeId>,
     /// Something took longer than the usual tail: where owners suffice, hints are no longer waited for.
     is_slow: bool,
 }
 
 impl ReadRound {
     /// Plans the round. `local` is the coordinator's own object, filled; nothing where it is damaged or the coordinator is no owner.
+    /// `seen` is what the client's session has seen in the key's partition.
     pub fn start(
         who: &Participants<'_>,
         required: u8,
         mode: Mode,
         policy: ConflictPolicy,
         local: Option<Object>,
+        seen: CausalContext,
         steps: &mut Vec<ReadStep>,
     ) -> ReadRound {
         let mut quorum = Quorum::new(who.owners, required);
@@ -108,20 +116,31 @@ impl ReadRound {
             mode,
             policy,
             merged,
+            seen,
             asked_with,
             asked_dots,
             same: Vec::new(),
             whole: Vec::new(),
             known,
             hints,
+            again: Vec::new(),
             is_slow: false,
         };
         round.ask_enough(steps);
+        round.ask_the_rest(steps);
         round
     }
 
     /// Where the read stands.
     pub fn verdict(&self, wall_millis: u64) -> ReadVerdict {
+        match self.answers(wall_millis) {
+            ReadVerdict::Met | ReadVerdict::Thin if self.is_behind() => ReadVerdict::Behind,
+            verdict => verdict,
+        }
+    }
+
+    /// Where the read stands, whatever a session has seen.
+    fn answers(&self, wall_millis: u64) -> ReadVerdict {
         match self.quorum.verdict() {
             Verdict::Met if self.is_slow => ReadVerdict::Met,
             _ if !self.hints.is_empty() => ReadVerdict::Pending,
@@ -139,12 +158,18 @@ impl ReadRound {
 
     /// Nobody's answer is awaited any more: the round can be forgotten.
     pub fn is_over(&self) -> bool {
-        self.hints.is_empty() && !self.quorum.is_waiting()
+        self.awaited().next().is_none()
+    }
+
+    /// What the session has seen and nobody who answered knows.
+    pub fn missing(&self) -> CausalContext {
+        self.seen.difference(self.merged.context())
     }
 
     /// Whose answers, as owners or as fallbacks, are awaited.
     pub fn awaited(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.quorum.waiting().chain(self.hints.iter().copied())
+        let beside = self.hints.iter().chain(&self.again).copied();
+        self.quorum.waiting().chain(beside)
     }
 
     /// Whether an answer of `peer`, as an owner or as a fallback, is awaited.
@@ -182,11 +207,23 @@ impl ReadRound {
 
     /// An owner's object.
     pub fn on_object(&mut self, from: NodeId, object: Object, steps: &mut Vec<ReadStep>) {
-        if let Some(owner) = self.quorum.answer(from) {
-            self.known.push((owner, object.digest()));
-            self.merge(object);
-            self.doubt_same(steps);
+        if let Some(owner) = self.quorum.answer(from).or_else(|| self.take_again(from)) {
+            self.learn(owner, object, steps);
         }
+    }
+
+    /// What an owner knows, in place of what it knew before.
+    fn learn(&mut self, owner: NodeId, object: Object, steps: &mut Vec<ReadStep>) {
+        self.known.retain(|(known, _)| *known != owner);
+        self.known.push((owner, object.digest()));
+        self.merge(object);
+        self.doubt_same(steps);
+        self.ask_the_rest(steps);
+    }
+
+    fn take_again(&mut self, from: NodeId) -> Option<NodeId> {
+        let place = self.again.iter().position(|&owner| owner == from)?;
+        Some(self.again.swap_remove(place))
     }
 
     /// A fallback's hints. They never count for `r`.
@@ -198,6 +235,7 @@ impl ReadRound {
             }
             self.merge(object);
             self.doubt_same(steps);
+            self.ask_the_rest(steps);
         }
     }
 
@@ -208,19 +246,46 @@ impl ReadRound {
         if is_covered || planted(Mutant::SameMeansNothingSeen) {
             return;
         }
-        for owner in self.same.drain(..) {
+        for owner in std::mem::take(&mut self.same) {
             self.quorum.reopen(owner);
             self.known.retain(|(known, _)| *known != owner);
-            self.whole.push(owner);
-            steps.push(ReadStep::AskWhole { owner });
+            self.ask_whole(owner, steps);
         }
     }
 
     /// Somebody that was asked will not answer: a spare is asked.
     pub fn on_failure(&mut self, from: NodeId, steps: &mut Vec<ReadStep>) {
         self.hints.retain(|&fallback| fallback != from);
+        self.take_again(from);
         self.quorum.fail(from);
         self.ask_enough(steps);
+    }
+
+    /// The session has seen what nobody knew yet: everybody who can be reached is asked once more, fallbacks for hints among
+    /// them where the read is sloppy, and the coordinator's own object is looked at again. Who has not answered the last time is not
+    /// asked twice.
+    pub fn ask_again(&mut self, who: &Participants<'_>, local: Option<Object>, steps: &mut Vec<ReadStep>) {
+        self.is_slow = true;
+        if let Some(local) = local {
+            self.learn(who.me, local, steps);
+        }
+        if !self.is_behind() {
+            return;
+        }
+        for (&owner, &reachable) in who.owners.iter().zip(who.reachable) {
+            if reachable && owner != who.me && !self.awaits(owner) {
+                self.again.push(owner);
+                self.ask_whole(owner, steps);
+            }
+        }
+        // As many as there are owners to stand in for.
+        let fallbacks = who.fallbacks.iter().take(who.owners.len());
+        for &fallback in fallbacks.filter(|_| self.mode == Mode::Sloppy) {
+            if !self.hints.contains(&fallback) {
+                self.hints.push(fallback);
+                steps.push(ReadStep::AskHints { fallback });
+            }
+        }
     }
 
     /// Somebody is slower than the usual tail: a spare is asked as well, and hints are no longer waited for where owners suffice.
@@ -264,11 +329,35 @@ impl ReadRound {
         }
     }
 
+    /// Enough have answered, and the session has seen more: all owners are asked.
+    fn ask_the_rest(&mut self, steps: &mut Vec<ReadStep>) {
+        if self.quorum.verdict() == Verdict::Met && self.is_behind() {
+            for _ in 0..self.quorum.idle().count() {
+                self.ask_next(steps);
+            }
+        }
+    }
+
+    /// Asks the next owner; while the session has seen more than is known, for the whole: what it has seen may be gone again.
     fn ask_next(&mut self, steps: &mut Vec<ReadStep>) {
         let next = self.quorum.idle().next();
         if let Some(owner) = next {
             self.quorum.ask(owner, owner);
-            steps.push(ReadStep::Ask { owner });
+            match self.is_behind() {
+                true => self.ask_whole(owner, steps),
+                false => steps.push(ReadStep::Ask { owner }),
+            }
         }
+    }
+
+    fn ask_whole(&mut self, owner: NodeId, steps: &mut Vec<ReadStep>) {
+        if !self.whole.contains(&owner) {
+            self.whole.push(owner);
+        }
+        steps.push(ReadStep::AskWhole { owner });
+    }
+
+    fn is_behind(&self) -> bool {
+        !planted(Mutant::SessionIgnored) && !self.seen.is_subset(self.merged.context())
     }
 }

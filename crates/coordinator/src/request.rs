@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use annulus_causality::Version;
+use annulus_causality::{CausalContext, Version};
 use annulus_ring::{Bucket, Key};
 use bytes::Bytes;
 
@@ -114,6 +114,17 @@ pub struct KeyRequest {
     pub operation: Operation,
     /// How.
     pub options: Options,
+    /// Of a request in a session: what that has seen. The node that the client reached says it; clients send a token.
+    pub seen: Option<Seen>,
+}
+
+/// What a session has seen in the partition of a request's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The bucket's replicas where the session was opened: the dots are of that partition, and of no other.
+    pub n: u8,
+    /// What was seen; nothing at first.
+    pub dots: CausalContext,
 }
 
 /// One page of a bucket's keys.
@@ -181,6 +192,13 @@ pub struct BucketSpec {
 pub enum Request {
     /// GET, HEAD, PUT, DELETE of a key.
     Key(KeyRequest),
+    /// The same in a session.
+    InSession {
+        /// `Annulus-Session` as it was sent; nothing to begin one.
+        token: Option<String>,
+        /// The request.
+        request: KeyRequest,
+    },
     /// A page of keys.
     List(ListRequest),
     /// `PUT /v1/buckets/{bucket}`.
@@ -214,6 +232,8 @@ pub struct Found {
     pub answered: u8,
     /// The owners there are (the bucket's `n`).
     pub n: u8,
+    /// In a session: what it has seen by this in the key's partition.
+    pub seen: Option<CausalContext>,
 }
 
 /// What a write achieved.
@@ -227,6 +247,8 @@ pub struct Written {
     pub n: u8,
     /// How many of `answered` are fallbacks.
     pub fallbacks: u8,
+    /// In a session: what it has seen by this in the key's partition.
+    pub seen: Option<CausalContext>,
 }
 
 /// One member as `/v1/cluster` shows it.
@@ -307,6 +329,13 @@ pub enum Answer {
     Found(Found),
     /// To a PUT or DELETE.
     Written(Written),
+    /// To either in a session.
+    InSession {
+        /// `Annulus-Session`.
+        token: String,
+        /// The answer.
+        answer: Box<Answer>,
+    },
     /// To a listing.
     Page(Page),
     /// A bucket with its configuration, declared or by default.
@@ -350,6 +379,26 @@ pub enum Failure {
     InvalidContext {
         /// Which of these.
         detail: String,
+    },
+    /// `400`: the `Annulus-Session` is malformed, forged, or of another cluster.
+    #[error("the Annulus-Session is not usable here: {detail}")]
+    InvalidSession {
+        /// Which of these.
+        detail: String,
+    },
+    /// `503`: enough owners have answered, and until the deadline nobody knew all that the session has seen.
+    #[error(
+        "what {answered} of {n} owners know lacks {missing} of the writes that this session has seen in partition {partition}"
+    )]
+    SessionBehind {
+        /// The key's partition, as `/v1/ring` numbers them.
+        partition: u32,
+        /// Writes that the session has seen and nobody who answered knows; of any key of the partition.
+        missing: u64,
+        /// Owners that answered.
+        answered: u8,
+        /// The owners there are.
+        n: u8,
     },
     /// `404`: the bucket was never declared.
     #[error("bucket {bucket} was never declared")]

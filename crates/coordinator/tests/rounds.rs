@@ -158,7 +158,7 @@ proptest! {
         let who = Participants { me: ME, owners: &owners, reachable: &reachable, fallbacks: &[NodeId(9)] };
         let mode = if sloppy { Mode::Sloppy } else { Mode::Strict };
         let mut steps = Vec::new();
-        let mut round = ReadRound::start(&who, required, mode, ConflictPolicy::Siblings, Some(Object::default()), &mut steps);
+        let mut round = ReadRound::start(&who, required, mode, ConflictPolicy::Siblings, Some(Object::default()), CausalContext::new(), &mut steps);
         let mut answered = 1;
         while let Some(step) = steps.pop() {
             match step {
@@ -242,6 +242,7 @@ fn a_replica_with_nothing_is_as_stale_as_any() {
         Mode::Strict,
         ConflictPolicy::Siblings,
         Some(Object::default()),
+        CausalContext::new(),
         &mut steps,
     );
     steps.clear();
@@ -264,7 +265,15 @@ fn an_owner_that_saw_a_delete_is_heard_though_it_holds_the_same_as_one_that_saw_
     };
     let mut steps = Vec::new();
     let nothing = Some(Object::default());
-    let mut round = ReadRound::start(&who, 3, Mode::Strict, ConflictPolicy::Siblings, nothing, &mut steps);
+    let mut round = ReadRound::start(
+        &who,
+        3,
+        Mode::Strict,
+        ConflictPolicy::Siblings,
+        nothing,
+        CausalContext::new(),
+        &mut steps,
+    );
     let old = object(3, 1);
     let seen: CausalContext = old.dots().collect();
     round.on_same(NodeId(2), &mut steps);
@@ -296,6 +305,7 @@ fn a_slow_owner_has_a_spare_asked_beside_it() {
         Mode::Strict,
         ConflictPolicy::Siblings,
         Some(object(1, 1)),
+        CausalContext::new(),
         &mut steps,
     );
     assert_eq!(steps, [ReadStep::Ask { owner: NodeId(2) }]);
@@ -322,6 +332,7 @@ fn a_sloppy_read_with_one_owner_left_says_what_it_and_the_hints_know() {
         Mode::Sloppy,
         ConflictPolicy::Siblings,
         Some(Object::default()),
+        CausalContext::new(),
         &mut steps,
     );
     assert_eq!(steps.len(), 2);

@@ -190,6 +190,7 @@ impl OneClient<'_> {
         let operation = Operation {
             number,
             client: self.number,
+            session: None,
             node: name(node),
             key: format!("{bucket}/{key}"),
             start_us,

@@ -41,6 +41,7 @@ kinds! {
     UNKNOWN_PARAMETER = "unknown-parameter", BAD_REQUEST, "There is no such parameter here";
     INVALID_HEADER = "invalid-header", BAD_REQUEST, "A header is not valid";
     INVALID_CONTEXT = "invalid-context", BAD_REQUEST, "The Annulus-Context is not usable here";
+    INVALID_SESSION = "invalid-session", BAD_REQUEST, "The Annulus-Session is not usable here";
     INVALID_JSON = "invalid-json", BAD_REQUEST, "The JSON is not what was expected";
     CROSS_SITE = "cross-site", FORBIDDEN, "Another site's page sent this";
     NO_SUCH_KEY = "no-such-key", NOT_FOUND, "The key holds no value";
@@ -61,6 +62,7 @@ kinds! {
     UNEXPECTED_ANSWER = "unexpected-answer", INTERNAL_SERVER_ERROR, "The node gave an answer of another kind";
     NOT_IMPLEMENTED = "not-implemented", NOT_IMPLEMENTED, "This is not there yet";
     QUORUM_UNREACHABLE = "quorum-unreachable", SERVICE_UNAVAILABLE, "The quorum cannot be met";
+    SESSION_BEHIND = "session-behind", SERVICE_UNAVAILABLE, "The session has seen what no replica knows yet";
     NOT_READY = "not-ready", SERVICE_UNAVAILABLE, "The node does not serve";
     STORAGE_UNAVAILABLE = "storage-unavailable", SERVICE_UNAVAILABLE, "The node cannot write";
     TOO_MANY_CONNECTIONS = "too-many-connections", SERVICE_UNAVAILABLE, "The node has too many connections";
@@ -187,6 +189,25 @@ impl From<Failure> for Problem {
         match failure {
             Failure::Invalid { parameter, .. } => INVALID_PARAMETER.because(detail).fact("parameter", parameter),
             Failure::InvalidContext { .. } => INVALID_CONTEXT.because(detail),
+            Failure::InvalidSession { .. } => INVALID_SESSION.because(detail),
+            Failure::SessionBehind {
+                partition,
+                missing,
+                answered,
+                n,
+            } => {
+                let advice = format!(
+                    "{detail}; try again with this session, or begin a new one with `Annulus-Session: new`, which may be shown less"
+                );
+                SESSION_BEHIND
+                    .because(advice)
+                    .fact("partition", partition)
+                    .fact("missing", missing)
+                    .fact("answered", answered)
+                    .fact("n", n)
+                    .outcome(Outcome::None)
+                    .header(response::REPLICAS, response::replicas(answered, n))
+            }
             Failure::NoSuchBucket { bucket } => NO_SUCH_BUCKET.because(detail).fact("bucket", bucket),
             Failure::BucketHoldsKeys { bucket, .. } => BUCKET_HOLDS_KEYS.because(detail).fact("bucket", bucket),
             Failure::TooManySiblings { siblings, limit } => {

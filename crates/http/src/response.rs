@@ -12,6 +12,7 @@ use crate::body::Body;
 pub(crate) type Response = http::Response<Body>;
 
 pub(crate) const CONTEXT: HeaderName = HeaderName::from_static("annulus-context");
+pub(crate) const SESSION: HeaderName = HeaderName::from_static("annulus-session");
 pub(crate) const SIBLINGS: HeaderName = HeaderName::from_static("annulus-siblings");
 pub(crate) const REPLICAS: HeaderName = HeaderName::from_static("annulus-replicas");
 pub(crate) const FALLBACKS: HeaderName = HeaderName::from_static("annulus-fallbacks");

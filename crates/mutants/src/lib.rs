@@ -57,11 +57,13 @@ pub enum Mutant {
     TrustedAfterOne,
     /// An owner that lost its data counts at once.
     DoubtIgnored,
+    /// A read does not look at what its session has seen.
+    SessionIgnored,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 25] = [
+    pub const ALL: [Mutant; 26] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -87,6 +89,7 @@ impl Mutant {
         Mutant::LogDroppedEarly,
         Mutant::TrustedAfterOne,
         Mutant::DoubtIgnored,
+        Mutant::SessionIgnored,
     ];
 }
 

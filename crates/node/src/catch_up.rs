@@ -10,7 +10,9 @@ use std::time::Duration;
 use annulus_causality::{CausalContext, Instant};
 use annulus_membership::Witnessed;
 use annulus_mutants::{Mutant, planted};
-use annulus_protocol::{Caught, CaughtObject, CaughtPart, ClockRange, Message, PartitionClock, SUB_RANGES, StreamWant, Want};
+use annulus_protocol::{
+    Caught, CaughtObject, CaughtPart, ClockRange, Message, PartitionClock, SUB_RANGES, StreamWant, Want,
+};
 use annulus_ring::{Address, NodeId, PartitionId};
 use annulus_storage::{Engine, Streamed, StreamedPart, Supplied, Supply};
 
@@ -143,7 +145,11 @@ impl CatchUp {
         let due = self.peers.values().filter(|peer| peer.asked.is_none());
         let due = due.flat_map(|peer| peer.wanted.values().map(|wanted| wanted.due));
         let waits = due.chain(asked.map(|asked| asked.until)).min();
-        waits.map(|at| at.max(self.not_before)).into_iter().chain([self.next_round]).min()
+        waits
+            .map(|at| at.max(self.not_before))
+            .into_iter()
+            .chain([self.next_round])
+            .min()
     }
 
     /// Whatever a peer has of a partition that this clock lacks is asked for at once.
@@ -162,7 +168,12 @@ impl CatchUp {
 
     /// Whether a partition is being fetched from another peer than this.
     fn is_busy(&self, partition: PartitionId, peer: NodeId) -> bool {
-        let asked_of = |other: &CoOwner| other.asked.as_ref().is_some_and(|asked| asked.partitions.contains_key(&partition));
+        let asked_of = |other: &CoOwner| {
+            other
+                .asked
+                .as_ref()
+                .is_some_and(|asked| asked.partitions.contains_key(&partition))
+        };
         self.streams.get(&partition).is_some_and(|from| *from != peer)
             || self.peers.iter().any(|(id, other)| *id != peer && asked_of(other))
     }
@@ -245,7 +256,13 @@ impl<E: Engine> Node<E> {
     fn send_roots(&mut self, peer: NodeId, out: &mut Vec<Effect>) {
         let Some(cluster) = &self.cluster else { return };
         let count = cluster.ring.partitions().count();
-        let roots = self.catch_up.shared.with.get(&peer).into_iter().flat_map(BTreeMap::keys);
+        let roots = self
+            .catch_up
+            .shared
+            .with
+            .get(&peer)
+            .into_iter()
+            .flat_map(BTreeMap::keys);
         let roots = roots.map(|&n| self.clock_range(peer, n, 0, count));
         let ranges: Vec<ClockRange> = roots.collect();
         if !ranges.is_empty() {
@@ -297,7 +314,9 @@ impl<E: Engine> Node<E> {
                 self.are_equal(from, n, first, count);
             } else if count > 1 {
                 let width = count.div_ceil(FAN_OUT);
-                let starts = (first..first.saturating_add(count)).step_by(width as usize).take(FAN_OUT as usize);
+                let starts = (first..first.saturating_add(count))
+                    .step_by(width as usize)
+                    .take(FAN_OUT as usize);
                 parts.extend(starts.map(|start| {
                     let count = width.min(first.saturating_add(count) - start);
                     self.clock_range(from, n, start, count)
@@ -423,7 +442,11 @@ impl<E: Engine> Node<E> {
         let clock = self.replica.clock(partition);
         let mut lacking = CausalContext::new();
         for owner in self.other_owners(partition) {
-            let told = self.catch_up.peers.get(&owner).and_then(|peer| peer.told.get(&partition));
+            let told = self
+                .catch_up
+                .peers
+                .get(&owner)
+                .and_then(|peer| peer.told.get(&partition));
             match told {
                 Some(told) => lacking.union(&clock.difference(told)),
                 None if planted(Mutant::LogDroppedEarly) => {}
@@ -435,7 +458,10 @@ impl<E: Engine> Node<E> {
     }
 
     pub(crate) fn other_owners(&self, partition: PartitionId) -> Vec<NodeId> {
-        let owners = self.cluster.iter().flat_map(|cluster| cluster.ring.preference_list(partition).owners);
+        let owners = self
+            .cluster
+            .iter()
+            .flat_map(|cluster| cluster.ring.preference_list(partition).owners);
         owners.copied().filter(|owner| *owner != self.me).collect()
     }
 
@@ -444,8 +470,16 @@ impl<E: Engine> Node<E> {
         let Some(co_owner) = self.catch_up.peers.get_mut(&peer) else {
             return;
         };
-        if co_owner.asked.as_ref().is_some_and(|asked| asked.until <= now.monotonic) {
-            let late = co_owner.asked.take().into_iter().flat_map(|asked| asked.partitions.into_keys());
+        if co_owner
+            .asked
+            .as_ref()
+            .is_some_and(|asked| asked.until <= now.monotonic)
+        {
+            let late = co_owner
+                .asked
+                .take()
+                .into_iter()
+                .flat_map(|asked| asked.partitions.into_keys());
             for partition in late.collect::<Vec<_>>() {
                 self.stop_stream(partition);
                 self.ask_again(now, peer, partition, RETRY);
@@ -463,7 +497,11 @@ impl<E: Engine> Node<E> {
                 continue;
             }
             let fingerprints = self.replica.fingerprints(partition);
-            let streamed = self.catch_up.peers.get(&peer).and_then(|peer| peer.wanted.get(&partition));
+            let streamed = self
+                .catch_up
+                .peers
+                .get(&peer)
+                .and_then(|peer| peer.wanted.get(&partition));
             let stream = streamed.is_some_and(|wanted| wanted.streamed).then(|| {
                 self.catch_up.streams.insert(partition, peer);
                 StreamWant {
@@ -529,7 +567,11 @@ impl<E: Engine> Node<E> {
     }
 
     fn ask_again(&mut self, now: Now, peer: NodeId, partition: PartitionId, after: Duration) {
-        let wanted = self.catch_up.peers.get_mut(&peer).and_then(|peer| peer.wanted.get_mut(&partition));
+        let wanted = self
+            .catch_up
+            .peers
+            .get_mut(&peer)
+            .and_then(|peer| peer.wanted.get_mut(&partition));
         if let Some(wanted) = wanted {
             wanted.due = now.monotonic + after;
         }
@@ -541,7 +583,14 @@ impl<E: Engine> Node<E> {
     }
 
     /// A co-owner asks for what it lacks.
-    pub(crate) fn on_catch_up(&mut self, now: Now, from: NodeId, request: u64, wants: Vec<Want>, out: &mut Vec<Effect>) {
+    pub(crate) fn on_catch_up(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        request: u64,
+        wants: Vec<Want>,
+        out: &mut Vec<Effect>,
+    ) {
         if self.failed.is_some() {
             return;
         }
@@ -572,16 +621,21 @@ impl<E: Engine> Node<E> {
     fn supply(&mut self, want: &Want, left: &mut usize, out: &mut Vec<Effect>) -> CaughtPart {
         let partition = want.partition;
         let part = match &want.stream {
-            None => self.replica.supply(partition, &want.clock, *left).map(|supply| match supply {
-                Supply::LogShort => CaughtPart::LogShort,
-                Supply::Objects { clock, objects, more } => CaughtPart::Objects {
-                    clock,
-                    objects: objects.into_iter().map(caught_object).collect(),
-                    more,
-                },
-            }),
+            None => self
+                .replica
+                .supply(partition, &want.clock, *left)
+                .map(|supply| match supply {
+                    Supply::LogShort => CaughtPart::LogShort,
+                    Supply::Objects { clock, objects, more } => CaughtPart::Objects {
+                        clock,
+                        objects: objects.into_iter().map(caught_object).collect(),
+                        more,
+                    },
+                }),
             Some(stream) => {
-                let streamed = self.replica.stream(partition, stream.from.as_ref(), &stream.fingerprints, *left);
+                let streamed = self
+                    .replica
+                    .stream(partition, stream.from.as_ref(), &stream.fingerprints, *left);
                 streamed.map(|streamed| CaughtPart::Streamed {
                     clock: streamed.clock,
                     from: streamed.from,
@@ -610,7 +664,14 @@ impl<E: Engine> Node<E> {
     }
 
     /// A page of what was asked for.
-    pub(crate) fn on_caught_up(&mut self, now: Now, from: NodeId, request: u64, caught: Vec<Caught>, out: &mut Vec<Effect>) {
+    pub(crate) fn on_caught_up(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        request: u64,
+        caught: Vec<Caught>,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(asked) = self.catch_up.peers.get_mut(&from).and_then(|peer| peer.asked.as_mut()) else {
             return;
         };
@@ -651,7 +712,11 @@ impl<E: Engine> Node<E> {
                 return self.ask_again(now, from, partition, RETRY);
             }
             CaughtPart::LogShort => {
-                let wanted = self.catch_up.peers.get_mut(&from).and_then(|peer| peer.wanted.get_mut(&partition));
+                let wanted = self
+                    .catch_up
+                    .peers
+                    .get_mut(&from)
+                    .and_then(|peer| peer.wanted.get_mut(&partition));
                 if let Some(wanted) = wanted {
                     wanted.streamed = true;
                 }
@@ -660,7 +725,9 @@ impl<E: Engine> Node<E> {
             CaughtPart::Objects { clock, objects, more } => {
                 let objects = self.addressed(partition, objects);
                 self.counters.caught_objects += objects.len() as u64;
-                let objects = objects.into_iter().map(|(address, dots, object)| Supplied { address, dots, object });
+                let objects = objects
+                    .into_iter()
+                    .map(|(address, dots, object)| Supplied { address, dots, object });
                 let taken = self.replica.take_supply(partition, &clock, objects.collect());
                 taken.map(|_| !more)
             }
@@ -672,7 +739,10 @@ impl<E: Engine> Node<E> {
             } => {
                 let objects = self.addressed(partition, objects);
                 self.counters.caught_objects += objects.len() as u64;
-                let objects = objects.into_iter().map(|(address, _, object)| (address, object)).collect();
+                let objects = objects
+                    .into_iter()
+                    .map(|(address, _, object)| (address, object))
+                    .collect();
                 let part = Streamed {
                     clock,
                     from: first,

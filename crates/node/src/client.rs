@@ -14,7 +14,7 @@ use annulus_storage::Engine;
 use crate::forwards::NewForward;
 use crate::io::{ClientId, Effect};
 use crate::node::{Node, scope};
-use crate::reads::{Guarded, Then};
+use crate::reads::{Guarded, NewRead, Then};
 use crate::settings::Now;
 use crate::tasks::Requester;
 use crate::terms::Terms;
@@ -25,6 +25,7 @@ impl<E: Engine> Node<E> {
         let requester = Requester::Client(id);
         match request {
             Request::Key(request) => self.start_key(now, requester, request, out),
+            Request::InSession { token, request } => self.start_in_session(now, id, (token, request), out),
             Request::List(request) => self.when_ready(now, requester, out, |node, out| {
                 node.start_list(now, requester, request, out)
             }),
@@ -162,9 +163,8 @@ impl<E: Engine> Node<E> {
             ..self.terms(now, &config, &request.options)?
         };
         let address = self.address(&request.bucket, &request.key, config.n)?;
-        if let Some(given) = identity.as_deref()
-            && given.n != config.n
-        {
+        let given = identity.as_deref().map(|identity| identity.n);
+        if given.is_some_and(|n| n != config.n) || request.seen.as_ref().is_some_and(|seen| seen.n != config.n) {
             let bucket = request.bucket.as_str();
             let reason = format!("the nodes differ about bucket {bucket}, which is being declared; try again");
             return Err(Failure::NotReady { reason });
@@ -182,11 +182,23 @@ impl<E: Engine> Node<E> {
     ) -> Result<(), Failure> {
         if self.is_owner(&address) && self.is_in_doubt(address.partition) {
             return Err(Failure::NotReady {
-                reason: format!("partition {} is being refilled here; the other owners serve it", address.partition),
+                reason: format!(
+                    "partition {} is being refilled here; the other owners serve it",
+                    address.partition
+                ),
             });
         }
+        let seen = request.seen.map(|seen| seen.dots);
         match request.operation {
-            Operation::Get => self.start_read(now, requester, address, terms, Then::Reply, out),
+            Operation::Get => {
+                let read = NewRead {
+                    address,
+                    terms,
+                    seen,
+                    then: Then::Reply,
+                };
+                self.start_read(now, requester, read, out);
+            }
             Operation::Write {
                 value,
                 token,
@@ -203,6 +215,7 @@ impl<E: Engine> Node<E> {
                             context,
                             identity,
                             found: Object::default(),
+                            seen,
                             terms,
                         },
                         out,
@@ -215,7 +228,13 @@ impl<E: Engine> Node<E> {
                             condition,
                             identity,
                         }));
-                        self.start_read(now, requester, address, terms, Then::Write(guarded), out);
+                        let read = NewRead {
+                            address,
+                            terms,
+                            seen,
+                            then: Then::Write(guarded),
+                        };
+                        self.start_read(now, requester, read, out);
                     }
                 }
             }

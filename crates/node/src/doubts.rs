@@ -87,7 +87,8 @@ impl<E: Engine> Node<E> {
             return Vec::new();
         };
         let ring = &cluster.ring;
-        let all = (1..=ring.replicas()).flat_map(|n| (0..ring.partitions().count()).map(move |index| PartitionId { n, index }));
+        let all = (1..=ring.replicas())
+            .flat_map(|n| (0..ring.partitions().count()).map(move |index| PartitionId { n, index }));
         let mine = all.filter(|partition| ring.preference_list(*partition).is_owner(self.me));
         mine.filter(|partition| self.replica.is_in_doubt(*partition)).collect()
     }

@@ -15,6 +15,7 @@ mod metrics;
 mod node;
 mod peers;
 mod reads;
+mod sessions;
 mod settings;
 mod tasks;
 mod terms;

@@ -257,6 +257,7 @@ impl<E: Engine> Node<E> {
                         key,
                         operation: Operation::Get,
                         options,
+                        seen: None,
                     };
                     self.start_key(now, Requester::Task(id, place), request, out);
                 }

@@ -33,6 +33,10 @@ pub(crate) struct Counters {
     pub(crate) supplied_objects: u64,
     pub(crate) supplied_bytes: u64,
     pub(crate) syncs: u64,
+    pub(crate) session_reads_behind: u64,
+    pub(crate) session_rounds: u64,
+    pub(crate) session_partitions_dropped: u64,
+    session_failed: u64,
     unreachable: u64,
     timed_out: u64,
     shed: u64,
@@ -43,6 +47,7 @@ impl Counters {
         match reply {
             Err(Failure::QuorumUnreachable { .. }) => self.unreachable += 1,
             Err(Failure::TimedOut { .. }) => self.timed_out += 1,
+            Err(Failure::SessionBehind { .. }) => self.session_failed += 1,
             Err(Failure::Overloaded { .. }) => self.shed += 1,
             _ => {}
         }
@@ -177,6 +182,26 @@ pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
         "Bytes of stored records that were checked.",
         counters.scrubbed_bytes,
     );
+    counter(
+        "session_reads_behind_total",
+        "Reads whose first answers lacked what their session has seen: all owners were asked.",
+        counters.session_reads_behind,
+    );
+    counter(
+        "session_rounds_total",
+        "Times that all owners were asked once more after a pause, as none knew what a session has seen.",
+        counters.session_rounds,
+    );
+    counter(
+        "session_reads_failed_total",
+        "Reads that failed as nobody knew what their session has seen until the deadline.",
+        counters.session_failed,
+    );
+    counter(
+        "session_partitions_dropped_total",
+        "Partitions that a session's token had no room for.",
+        counters.session_partitions_dropped,
+    );
     counter("syncs_total", "Syncs of the engine that completed.", counters.syncs);
     counter(
         "quorum_unreachable_total",
@@ -251,7 +276,12 @@ fn lags<E: Engine>(node: &Node<E>, text: &mut String) {
     let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Lag) -> u64| {
         let _ = write!(text, "# HELP annulus_{name} {help}\n# TYPE annulus_{name} gauge\n");
         for (peer, lag) in &lags {
-            let _ = writeln!(text, "annulus_{name}{{peer=\"{}\"}} {}", node.name_of(*peer), value(lag));
+            let _ = writeln!(
+                text,
+                "annulus_{name}{{peer=\"{}\"}} {}",
+                node.name_of(*peer),
+                value(lag)
+            );
         }
     };
     let behind = "Writes that this node has and the peer has not told of.";

@@ -24,6 +24,7 @@ use crate::latency::Latency;
 use crate::memory::{self, Cluster, Memory, OpenError};
 use crate::metrics::{Counters, Usage};
 use crate::reads::PeerRead;
+use crate::sessions::Sessions;
 use crate::settings::{Now, Settings};
 use crate::tasks::{Requester, TaskId, Tasks, Work};
 use crate::witness::Witness;
@@ -57,6 +58,7 @@ pub struct Node<E: Engine> {
     pub(crate) voided: BTreeMap<PartitionId, CausalContext>,
     /// Forwarded writes whose answers may still come, by their task's number.
     pub(crate) unsettled: BTreeMap<TaskId, Unsettled>,
+    pub(crate) sessions: Sessions,
     pub(crate) latency: Latency,
     pub(crate) handoff: Handoff,
     pub(crate) catch_up: CatchUp,
@@ -121,6 +123,7 @@ impl<E: Engine> Node<E> {
             recent: RecentForwards::default(),
             voided: BTreeMap::new(),
             unsettled: BTreeMap::new(),
+            sessions: Sessions::default(),
             latency: Latency::default(),
             handoff: Handoff::numbered_from(rng.random()),
             catch_up: CatchUp::starting(now, rng.random()),
@@ -435,7 +438,10 @@ impl<E: Engine> Node<E> {
     pub(crate) fn reply(&mut self, now: Now, requester: Requester, reply: Reply, out: &mut Vec<Effect>) {
         self.counters.count_reply(&reply);
         match requester {
-            Requester::Client(id) => out.push(Effect::Reply { id, reply }),
+            Requester::Client(id) => {
+                let reply = self.in_session(id, reply);
+                out.push(Effect::Reply { id, reply });
+            }
             Requester::Peer(id, attempt) => {
                 self.recent.finish(id, &reply);
                 out.push(Effect::Send {

@@ -1,6 +1,6 @@
 //! A read is answered from what enough owners know, and leaves those that knew less repaired.
 
-use annulus_causality::Object;
+use annulus_causality::{CausalContext, Object};
 use annulus_coordinator::{
     Answer, Condition, Failure, Found, NewValue, Outcome, ReadRound, ReadStep, ReadVerdict, Reply,
 };
@@ -11,10 +11,11 @@ use annulus_storage::Engine;
 
 use crate::io::Effect;
 use crate::node::{Node, wire};
+use crate::sessions::Pause;
 use crate::settings::Now;
 use crate::tasks::{Requester, Task, TaskId, Work};
 use crate::terms::Terms;
-use crate::writes::NewWrite;
+use crate::writes::{NewWrite, Who};
 
 /// A read that this node coordinates.
 #[derive(Debug)]
@@ -25,6 +26,20 @@ pub(crate) struct ReadWork {
     n: u8,
     then: Then,
     slow_asked: bool,
+    /// In a session: what it has seen.
+    seen: Option<CausalContext>,
+    /// Until everybody is asked again, as the session has seen more than they knew.
+    pause: Option<Pause>,
+}
+
+/// What is to be read where.
+#[derive(Debug)]
+pub(crate) struct NewRead {
+    pub(crate) address: Address,
+    pub(crate) terms: Terms,
+    /// In a session: what it has seen.
+    pub(crate) seen: Option<CausalContext>,
+    pub(crate) then: Then,
 }
 
 /// What the read is for.
@@ -40,31 +55,36 @@ pub(crate) enum Then {
 #[derive(Debug)]
 pub(crate) struct Guarded {
     pub(crate) value: Option<NewValue>,
-    pub(crate) context: Option<annulus_causality::CausalContext>,
+    pub(crate) context: Option<CausalContext>,
     pub(crate) condition: Condition,
     pub(crate) identity: Option<Box<WriteIdentity>>,
 }
 
+impl ReadWork {
+    /// Enough owners have answered, and not what the session has seen.
+    fn session_behind(&self) -> Option<Failure> {
+        self.pause.as_ref()?;
+        let missing = self.round.missing();
+        (!missing.is_empty()).then(|| Failure::SessionBehind {
+            partition: self.address.partition.index,
+            missing: missing.count(),
+            answered: self.round.quorum().answered(),
+            n: self.n,
+        })
+    }
+}
+
 impl<E: Engine> Node<E> {
     /// Coordinates a read; this node is an owner.
-    pub(crate) fn start_read(
-        &mut self,
-        now: Now,
-        requester: Requester,
-        address: Address,
-        terms: Terms,
-        then: Then,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(crate) fn start_read(&mut self, now: Now, requester: Requester, read: NewRead, out: &mut Vec<Effect>) {
+        let NewRead {
+            address,
+            terms,
+            seen,
+            then,
+        } = read;
         let who = self.participants(&address);
-        let local = match self.replica.read(&address) {
-            Ok(object) if who.is_owner() && !self.is_in_doubt(address.partition) => Some(object),
-            Ok(_) => None,
-            Err(error) => {
-                self.damaged(address.partition, &error, out);
-                None
-            }
-        };
+        let local = self.known_here(&address, &who, out);
         let mut steps = Vec::new();
         let round = ReadRound::start(
             &who.as_participants(),
@@ -72,6 +92,7 @@ impl<E: Engine> Node<E> {
             terms.mode,
             terms.policy,
             local,
+            seen.clone().unwrap_or_default(),
             &mut steps,
         );
         let work = ReadWork {
@@ -81,12 +102,26 @@ impl<E: Engine> Node<E> {
             n: who.n(),
             then,
             slow_asked: false,
+            seen,
+            pause: None,
         };
         let id = self.tasks.number();
         let task = Task::new(requester, now.monotonic, terms.deadline, Work::Read(Box::new(work)));
         self.counters.reads += 1;
         self.take_read_steps(now, id, &task, steps, out);
         self.advance_read(now, id, task, out);
+    }
+
+    /// What this node knows of the key as an owner; nothing where it is none, or the record is damaged.
+    fn known_here(&mut self, address: &Address, who: &Who, out: &mut Vec<Effect>) -> Option<Object> {
+        match self.replica.read(address) {
+            Ok(object) if who.is_owner() && !self.is_in_doubt(address.partition) => Some(object),
+            Ok(_) => None,
+            Err(error) => {
+                self.damaged(address.partition, &error, out);
+                None
+            }
+        }
     }
 
     fn take_read_steps(&mut self, now: Now, id: TaskId, task: &Task, steps: Vec<ReadStep>, out: &mut Vec<Effect>) {
@@ -151,23 +186,33 @@ impl<E: Engine> Node<E> {
 
     /// Slower than usual: a spare is asked. At the deadline the read ends.
     pub(crate) fn on_read_timer(&mut self, now: Now, id: TaskId, mut task: Task, out: &mut Vec<Effect>) {
-        let overdue = now.monotonic >= task.deadline;
         let Work::Read(work) = &mut task.work else { return };
+        let pause = work.pause.as_mut().filter(|_| !task.replied);
+        let gives_up = pause.as_ref().is_some_and(|pause| pause.gives_up(now.monotonic));
+        let overdue = now.monotonic >= task.deadline || gives_up;
         if overdue {
             let (required, answered) = (work.terms.r, work.round.quorum().answered());
             let (address, merged, stale) = (work.address.clone(), work.round.merged().clone(), work.round.stale());
             if !task.replied {
-                let failure = Failure::TimedOut {
+                let failure = work.session_behind().unwrap_or(Failure::TimedOut {
                     required,
                     answered,
                     outcome: Outcome::None,
-                };
+                });
                 self.reply(now, task.requester, Err(failure), out);
             }
             return self.repair(now, &address, merged, stale, out);
         }
         let mut steps = Vec::new();
-        work.round.on_slow(&mut steps);
+        match pause.is_some_and(|pause| pause.is_over(now.monotonic)) {
+            true => {
+                let who = self.participants(&work.address);
+                let local = self.known_here(&work.address, &who, out);
+                work.round.ask_again(&who.as_participants(), local, &mut steps);
+                self.counters.session_rounds += 1;
+            }
+            false => work.round.on_slow(&mut steps),
+        }
         work.slow_asked = true;
         self.take_read_steps(now, id, &task, steps, out);
         self.advance_read(now, id, task, out);
@@ -176,11 +221,19 @@ impl<E: Engine> Node<E> {
     fn advance_read(&mut self, now: Now, id: TaskId, mut task: Task, out: &mut Vec<Effect>) {
         let Work::Read(work) = &mut task.work else { return };
         let verdict = work.round.verdict(now.wall_millis);
-        if !task.replied && verdict != ReadVerdict::Pending {
-            task.replied = true;
-            self.finish_read(now, task.requester, work, verdict, out);
+        match verdict {
+            ReadVerdict::Behind if work.pause.is_none() => {
+                work.pause = Some(Pause::first(now.monotonic, task.deadline));
+                self.counters.session_reads_behind += 1;
+            }
+            ReadVerdict::Pending | ReadVerdict::Behind => {}
+            _ if task.replied => {}
+            _ => {
+                task.replied = true;
+                self.finish_read(now, task.requester, work, verdict, out);
+            }
         }
-        if work.round.is_over() {
+        if work.round.is_over() && verdict != ReadVerdict::Behind {
             let stale = work.round.stale();
             if !stale.is_empty() {
                 let (address, merged) = (work.address.clone(), work.round.merged().clone());
@@ -188,7 +241,10 @@ impl<E: Engine> Node<E> {
             }
             return;
         }
-        let wake = self.read_wake(now, work, task.deadline);
+        let mut wake = self.read_wake(now, work, task.deadline);
+        if let (Some(pause), false) = (&work.pause, task.replied) {
+            wake = wake.min(pause.wake());
+        }
         self.tasks.keep(id, task, wake);
     }
 
@@ -226,8 +282,9 @@ impl<E: Engine> Node<E> {
             Then::Write(guarded) => {
                 let guarded = guarded.take();
                 let (address, merged, terms) = (work.address.clone(), work.round.merged().clone(), work.terms);
+                let seen = work.seen.clone();
                 if let Some(guarded) = guarded {
-                    self.guarded_write(now, requester, *guarded, (address, merged, terms), out);
+                    self.guarded_write(now, requester, (*guarded, seen), (address, merged, terms), out);
                 }
             }
         }
@@ -242,6 +299,7 @@ impl<E: Engine> Node<E> {
             token: self.seal(&work.address, merged.context()),
             answered,
             n: work.n,
+            seen: work.seen.as_ref().map(|_| merged.context().clone()),
         }))
     }
 
@@ -250,7 +308,7 @@ impl<E: Engine> Node<E> {
         &mut self,
         now: Now,
         requester: Requester,
-        guarded: Guarded,
+        (guarded, seen): (Guarded, Option<CausalContext>),
         (address, merged, terms): (Address, Object, Terms),
         out: &mut Vec<Effect>,
     ) {
@@ -280,6 +338,7 @@ impl<E: Engine> Node<E> {
             context,
             identity: guarded.identity,
             found: merged,
+            seen,
             terms,
         };
         self.start_write(now, requester, write, out);

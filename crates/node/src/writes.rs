@@ -14,6 +14,7 @@ use annulus_storage::{ApplyError, Engine};
 use crate::durable::Completion;
 use crate::io::Effect;
 use crate::node::{Node, wire};
+use crate::sessions;
 use crate::settings::Now;
 use crate::tasks::{Requester, Task, TaskId, Work};
 use crate::terms::Terms;
@@ -29,6 +30,8 @@ pub(crate) struct WriteWork {
     durability: Durability,
     token: String,
     n: u8,
+    /// In a session: what it has seen by this write.
+    seen: Option<CausalContext>,
 }
 
 /// What is to be written where.
@@ -43,6 +46,8 @@ pub(crate) struct NewWrite {
     pub(crate) identity: Option<Box<WriteIdentity>>,
     /// What a guard's read found, beside what is stored here.
     pub(crate) found: Object,
+    /// In a session: what it has seen.
+    pub(crate) seen: Option<CausalContext>,
     pub(crate) terms: Terms,
 }
 
@@ -69,6 +74,7 @@ impl<E: Engine> Node<E> {
             context,
             identity,
             found,
+            seen,
             terms,
         } = write;
         let who = self.participants(&address);
@@ -85,17 +91,29 @@ impl<E: Engine> Node<E> {
             });
         }
         let known = match who.is_owner() {
-            true => self.replica.read(&address).map_err(|error| self.damaged(address.partition, &error, out)),
-            false => self.replica.hinted(&address).map_err(|error| self.damaged_hint(&error, out)),
+            true => self
+                .replica
+                .read(&address)
+                .map_err(|error| self.damaged(address.partition, &error, out)),
+            false => self
+                .replica
+                .hinted(&address)
+                .map_err(|error| self.damaged_hint(&error, out)),
         };
         let known = known?.join(found);
         let identity = identity.filter(|_| !planted(Mutant::DotForEachAttempt));
-        let (delta, token) = match &identity {
+        let in_session = seen.is_some();
+        let (delta, seen) = match &identity {
             Some(identity) if known.context().contains(identity.dot) => {
                 self.same_delta(&address, identity, known, context)
             }
-            _ => self.new_delta(now, &address, &known, (value, context, identity), &terms)?,
+            _ => {
+                let known = sessions::known_and_seen(known, context.as_ref(), seen);
+                self.new_delta(now, &address, &known, (value, context, identity), &terms)?
+            }
         };
+        let token = self.seal(&address, &seen);
+        let seen = in_session.then_some(seen);
         let id = self.tasks.number();
         if who.is_owner() {
             self.apply(&address, &delta, out)?;
@@ -109,6 +127,7 @@ impl<E: Engine> Node<E> {
             durability: terms.durability,
             token,
             n,
+            seen,
         };
         let mut task = Task::new(requester, now.monotonic, terms.deadline, Work::Write(Box::new(work)));
         let Work::Write(work) = &mut task.work else {
@@ -123,7 +142,8 @@ impl<E: Engine> Node<E> {
         Ok(())
     }
 
-    /// The delta of a write, and the token that its writer gets.
+    /// The delta of a write, and what its writer has seen with it: never a write without what that has replaced, as whoever covers
+    /// the one is taken to know of the other.
     fn new_delta(
         &mut self,
         now: Now,
@@ -131,7 +151,7 @@ impl<E: Engine> Node<E> {
         known: &Object,
         (value, context, identity): (Option<NewValue>, Option<CausalContext>, Option<Box<WriteIdentity>>),
         terms: &Terms,
-    ) -> Result<(Delta, String), Failure> {
+    ) -> Result<(Delta, CausalContext), Failure> {
         for (_, version) in known.versions() {
             // A stamp too far ahead was refused where it came in; here it only moves the clock.
             let _ = self.clock.observe(now.wall_millis, version.modified);
@@ -155,12 +175,14 @@ impl<E: Engine> Node<E> {
         };
         let object = known.write(dot, version, context.as_ref(), terms.policy);
         let mut seen = context.unwrap_or_else(|| known.context().clone());
+        if terms.policy == ConflictPolicy::LastWriteWins {
+            seen.extend(known.dots());
+        }
         seen.insert(dot);
-        let token = self.seal(address, &seen);
         let mut dots = voided;
         dots.insert(dot);
         let at = wire(address);
-        Ok((Delta { at, dots, object }, token))
+        Ok((Delta { at, dots, object }, seen))
     }
 
     /// When a write that comes here is made, and when it expires.
@@ -180,8 +202,12 @@ impl<E: Engine> Node<E> {
         identity: &WriteIdentity,
         known: Object,
         context: Option<CausalContext>,
-    ) -> (Delta, String) {
-        let mut seen = context.unwrap_or_default();
+    ) -> (Delta, CausalContext) {
+        let mut seen = match context {
+            Some(context) => context,
+            // What it replaced where it was begun is among what is superseded here.
+            None => known.context().difference(&known.dots().collect()),
+        };
         seen.insert(identity.dot);
         let mut dots = identity.voided.clone();
         dots.insert(identity.dot);
@@ -190,7 +216,7 @@ impl<E: Engine> Node<E> {
             dots,
             object: known,
         };
-        (delta, self.seal(address, &seen))
+        (delta, seen)
     }
 
     /// A stamp of the node that the client reached, which all owners must be able to take.
@@ -448,6 +474,7 @@ fn write_reply(work: &WriteWork) -> Option<Reply> {
             answered: quorum.answered(),
             n: work.n,
             fallbacks: quorum.stand_ins(),
+            seen: work.seen.clone(),
         }))),
         Verdict::Unreachable => Some(Err(Failure::QuorumUnreachable {
             required: quorum.required(),

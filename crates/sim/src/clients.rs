@@ -10,7 +10,7 @@ use annulus_coordinator::{
 use annulus_ring::{Bucket, Key};
 
 use crate::queue::{MICROSECOND, Nanos};
-use crate::workloads::{Ask, Call, SIGHTS_KEPT, Sight, With};
+use crate::workloads::{Ask, Call, Manner, SIGHTS_KEPT, Sight, With};
 
 /// Clocks that drift and estimates of them: a deadline may be read this much later elsewhere.
 const SLACK_US: u64 = 500_000;
@@ -24,6 +24,8 @@ struct Pending {
     timeout_us: u64,
     options: Options,
     kind: Kind,
+    /// The token that was sent along; nothing where it begins a session.
+    token: Option<String>,
 }
 
 enum Kind {
@@ -41,6 +43,8 @@ pub(crate) struct Clients {
     pub(crate) sights: BTreeMap<(&'static str, String), Vec<(u32, Sight)>>,
     /// Keys that somebody wrote, or tried to.
     pub(crate) keys: std::collections::BTreeSet<(&'static str, String)>,
+    /// By bucket and client: the session's number and its newest token, while none of its requests is under way.
+    sessions: BTreeMap<(&'static str, u32), (u64, String)>,
 }
 
 impl Clients {
@@ -51,7 +55,7 @@ impl Clients {
         client: u32,
         node: usize,
         at: Nanos,
-        call: Call,
+        (call, manner): (Call, Manner),
     ) -> (u64, Request) {
         self.numbers += 1;
         let number = self.numbers;
@@ -106,13 +110,27 @@ impl Clients {
             self.keys.insert((bucket, key.clone()));
         }
         let name = Bucket::parse(bucket).expect("a workload's name is a bucket's");
+        let mut session = None;
+        let mut sent = None;
         let request = match asked {
-            Some(operation) => Request::Key(KeyRequest {
-                bucket: name,
-                key: Key::parse(key.clone().into_bytes()).expect("a workload's key is short"),
-                operation,
-                options,
-            }),
+            Some(operation) => {
+                let request = KeyRequest {
+                    bucket: name,
+                    key: Key::parse(key.clone().into_bytes()).expect("a workload's key is short"),
+                    operation,
+                    options,
+                    seen: None,
+                };
+                match manner {
+                    Manner::Plain => Request::Key(request),
+                    Manner::InSession => {
+                        let (begun, token) = self.sessions.remove(&(bucket, client)).unzip();
+                        session = Some(begun.unwrap_or(number));
+                        sent.clone_from(&token);
+                        Request::InSession { token, request }
+                    }
+                }
+            }
             None => Request::List(ListRequest {
                 bucket: name,
                 prefix: Default::default(),
@@ -129,6 +147,7 @@ impl Clients {
         let operation = Operation {
             number,
             client,
+            session,
             node: format!("n{}", node + 1),
             key: format!("{bucket}/{key}"),
             start_us,
@@ -143,6 +162,7 @@ impl Clients {
             timeout_us,
             options,
             kind,
+            token: sent,
         };
         self.pending.insert(number, pending);
         (number, request)
@@ -167,7 +187,16 @@ impl Clients {
             timeout_us,
             options,
             kind,
+            token,
         } = pending;
+        let (answered, token) = match reply {
+            Some(Ok(Answer::InSession { token, answer })) => (Some(Ok((**answer).clone())), Some(token.clone())),
+            _ => (reply.cloned(), token),
+        };
+        let reply = answered.as_ref();
+        if let (Some(session), Some(token)) = (operation.session, token) {
+            self.sessions.insert((bucket, operation.client), (session, token));
+        }
         let end_us = at / MICROSECOND;
         operation.end_us = reply.map(|_| end_us);
         // Whoever was asked may have passed it on until this moment, and that one begins it before its deadline.

@@ -15,7 +15,7 @@ use crate::oracles::{Violation, owners};
 use crate::plan::{LostNode, Plan};
 use crate::queue::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 use crate::trace::Trace;
-use crate::workloads::{self, Ask, Call, Seen, With};
+use crate::workloads::{self, Ask, Call, Manner, Seen, With};
 use crate::world::{Counts, Outside, World};
 
 /// What came of a run.
@@ -170,7 +170,7 @@ impl Run<'_> {
         for (bucket, key) in keys {
             for node in 0..self.world.count() {
                 let call = get_from(&key, Level::All);
-                self.send(bucket, HARNESS, node, call);
+                self.send(bucket, HARNESS, node, (call, Manner::Plain));
             }
         }
     }
@@ -274,7 +274,10 @@ impl Run<'_> {
         })?;
         let hints = self.wait_until(CONVERGES_WITHIN, "hints are delivered", |run| {
             run.advance(SECOND);
-            run.world.usages().iter().all(|usage| usage.is_some_and(|usage| usage.hints == 0))
+            run.world
+                .usages()
+                .iter()
+                .all(|usage| usage.is_some_and(|usage| usage.hints == 0))
         });
         hints.map_err(|violation| {
             let left = |node: usize| format!("; n{}: {}", node + 1, owners::hints(&self.world, node));
@@ -285,7 +288,10 @@ impl Run<'_> {
             }
         })?;
         self.wait_until(CONVERGES_WITHIN, "what is in doubt is refilled", |run| {
-            run.world.usages().iter().all(|usage| usage.is_some_and(|usage| usage.partitions_in_doubt == 0))
+            run.world
+                .usages()
+                .iter()
+                .all(|usage| usage.is_some_and(|usage| usage.partitions_in_doubt == 0))
         })?;
         let owned = self.owned_keys();
         let mut differ = Ok(());
@@ -410,11 +416,11 @@ impl Run<'_> {
             style: self.plan.style,
         };
         for call in workload.calls(&mut rng, &seen) {
-            self.send(workload.name(), planned.client, node, call);
+            self.send(workload.name(), planned.client, node, (call, workload.manner()));
         }
     }
 
-    fn send(&mut self, bucket: &'static str, client: u32, node: usize, call: Call) -> u64 {
+    fn send(&mut self, bucket: &'static str, client: u32, node: usize, call: (Call, Manner)) -> u64 {
         let (number, request) = self.clients.begin(bucket, client, node, self.world.now, call);
         if !self.world.ask(number, node, request) {
             self.clients.forget(number);
@@ -452,7 +458,7 @@ impl Run<'_> {
 
     /// A call that is waited for, and belongs to the history.
     fn call(&mut self, bucket: &'static str, client: u32, node: usize, call: Call) -> Option<Reply> {
-        let number = self.send(bucket, client, node, call);
+        let number = self.send(bucket, client, node, (call, Manner::Plain));
         self.awaited = Some(number);
         self.wait_for(number)
     }
@@ -532,7 +538,9 @@ impl Report {
 /// Where a disk was lost, what one owner alone had acknowledged may be gone, or be known to nobody until a hint of it is delivered.
 fn forget_single_copies(operation: &mut Operation) {
     let owners = match operation.outcome {
-        Outcome::Written { answered, fallbacks, .. } => answered - fallbacks,
+        Outcome::Written {
+            answered, fallbacks, ..
+        } => answered - fallbacks,
         _ => 0,
     };
     let single = matches!(operation.outcome, Outcome::Written { .. }) && owners <= 1;
@@ -562,5 +570,6 @@ fn get_alone(bucket: &str, key: &str) -> Request {
             r: Some(Level::One),
             ..Options::default()
         },
+        seen: None,
     })
 }

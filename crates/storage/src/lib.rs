@@ -24,12 +24,12 @@ mod staged;
 
 pub use directory::DataDirectory;
 pub use engine::{Engine, EngineError, Syncer};
+pub use fingerprint::SUB_RANGES;
 pub use hints::{DEFAULT_HINT_LIMIT_BYTES, Hint, HintCount, HintError};
 pub use index::Page;
-pub use fingerprint::SUB_RANGES;
 pub use log::{LogBatch, LogEntry};
 pub use log_index::LogLength;
 pub use replica::{
-    Applied, ApplyError, DEFAULT_LOG_LIMIT, MAX_COUNTER, OpenError, Replica, ReplicaSize, Scrubbed, Streamed, StreamedPart,
-    Supplied, Supply,
+    Applied, ApplyError, DEFAULT_LOG_LIMIT, MAX_COUNTER, OpenError, Replica, ReplicaSize, Scrubbed, Streamed,
+    StreamedPart, Supplied, Supply,
 };

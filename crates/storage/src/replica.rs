@@ -6,7 +6,7 @@ mod trust;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use annulus_causality::{Actor, CausalContext, Dot, Object, put_varint};
@@ -14,8 +14,8 @@ use annulus_mutants::{Mutant, planted};
 use annulus_ring::{Address, Bucket, Key, PartitionId, Partitions, Position};
 use bytes::Bytes;
 
-pub use self::catch_up::{Streamed, StreamedPart, Supplied, Supply};
 use self::catch_up::Covered;
+pub use self::catch_up::{Streamed, StreamedPart, Supplied, Supply};
 use self::trust::Doubts;
 pub use self::trust::Scrubbed;
 use crate::clocks::Clocks;
@@ -144,6 +144,8 @@ pub struct Replica<E> {
     /// The next commit is to have a checkpoint, however few entries have come since the last.
     checkpoint_wanted: bool,
     failed: Option<EngineError>,
+    /// Objects that the index knows of and that were found to be gone, until their partition is put in doubt for it.
+    lost: RefCell<BTreeSet<Bytes>>,
     /// The object that was read last, as it is stored: a coordinator reads a key and then writes it.
     recent: RefCell<Option<(Bytes, Object)>>,
 }
@@ -170,6 +172,7 @@ impl<E: Engine> Replica<E> {
             layout_known: false,
             checkpoint_wanted: false,
             failed: None,
+            lost: RefCell::default(),
             recent: RefCell::new(None),
         };
         let asked = partitions.count();
@@ -299,6 +302,19 @@ impl<E: Engine> Replica<E> {
             return Ok(object);
         }
         match self.staged.read(&self.engine, Space::Object, key)? {
+            // A record that is lost must not read as a delete: the index would know of the key.
+            None if self
+                .staged
+                .read(&self.engine, Space::Index, &key[SCOPE_OFFSET..])?
+                .is_some() =>
+            {
+                self.lost.borrow_mut().insert(Bytes::copy_from_slice(key));
+                Err(record::damaged(
+                    Space::Object,
+                    key,
+                    "it is lost, and the index says that it lives",
+                ))
+            }
             None => Ok(Object::default()),
             Some(payload) => record::decode(Space::Object, key, payload, Object::decode),
         }
@@ -338,7 +354,8 @@ impl<E: Engine> Replica<E> {
         }
         self.clocks.add(partition, &new);
         for (actor, counters) in new.iter_ranges() {
-            self.log_index.insert(partition, actor, counters.clone(), self.next_batch);
+            self.log_index
+                .insert(partition, actor, counters.clone(), self.next_batch);
             self.log.push(LogEntry {
                 partition,
                 actor,

@@ -68,13 +68,7 @@ fn engine_with_a_record_in_every_space() -> MemoryEngine {
     let mut replica = open(&engine).unwrap();
     let (dot, delta) = write(&mut replica, "k", None);
     replica
-        .hint(
-            NodeId(1),
-            &address("k"),
-            &CausalContext::from_iter([dot]),
-            delta,
-            1,
-        )
+        .hint(NodeId(1), &address("k"), &CausalContext::from_iter([dot]), delta, 1)
         .unwrap();
     replica.put_meta("name", b"bytes");
     replica.commit().unwrap();
@@ -120,7 +114,10 @@ fn a_damaged_log_leaves_what_the_objects_prove_and_a_doubt_about_all_the_rest() 
     assert_eq!(*replica.clock(at.partition), object.dots().collect());
     assert!(replica.is_in_doubt(at.partition) && replica.has_doubts());
     replica.commit().unwrap();
-    assert!(open(&engine).unwrap().is_in_doubt(at.partition), "a restart does not forget the doubt");
+    assert!(
+        open(&engine).unwrap().is_in_doubt(at.partition),
+        "a restart does not forget the doubt"
+    );
 }
 
 #[test]
@@ -234,7 +231,9 @@ fn hints_are_bounded_for_each_owner() {
         "{error}"
     );
     assert!((2..=5).contains(&taken), "{taken}");
-    replica.hint(NodeId(2), &address("k"), &dots, Object::default(), 100).unwrap();
+    replica
+        .hint(NodeId(2), &address("k"), &dots, Object::default(), 100)
+        .unwrap();
     assert!(replica.hint_summary()[&NodeId(1)].bytes <= 1000);
     assert_eq!(replica.expire_hints(99), 0);
     assert_eq!(replica.expire_hints(100), taken + 1);
@@ -247,10 +246,14 @@ fn a_hint_delivered_late_does_not_drop_a_newer_one() {
     let engine = MemoryEngine::new();
     let mut replica = open(&engine).unwrap();
     let dots = CausalContext::new();
-    replica.hint(NodeId(1), &address("k"), &dots, Object::default(), 100).unwrap();
+    replica
+        .hint(NodeId(1), &address("k"), &dots, Object::default(), 100)
+        .unwrap();
     let first = replica.hints(NodeId(1), 0, 0).unwrap()[0].sequence;
     replica.forget_hint(NodeId(1), first);
-    replica.hint(NodeId(1), &address("k"), &dots, Object::default(), 100).unwrap();
+    replica
+        .hint(NodeId(1), &address("k"), &dots, Object::default(), 100)
+        .unwrap();
     replica.forget_hint(NodeId(1), first);
     assert_eq!(replica.hints(NodeId(1), 0, 0).unwrap().len(), 1);
 }

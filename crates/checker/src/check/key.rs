@@ -14,6 +14,8 @@ pub(super) struct KeyHistory<'a> {
     pub(super) writes: Vec<Write<'a>>,
     /// What was shown, by the time that it was asked for.
     pub(super) sights: Vec<Sight<'a>>,
+    /// By session, in the order in which they were sent.
+    pub(super) sessions: BTreeMap<u64, Vec<&'a Operation>>,
 }
 
 /// A PUT or DELETE.
@@ -65,6 +67,9 @@ impl<'a> KeyHistory<'a> {
             let key = keys.entry(&operation.key).or_insert_with(|| empty(&operation.key));
             key.writes.extend(Write::of(operation));
             key.sights.extend(Sight::of_read(operation));
+            if let Some(session) = operation.session {
+                key.sessions.entry(session).or_default().push(operation);
+            }
         }
         for last in &history.finals {
             let key = keys.entry(&last.key).or_insert_with(|| empty(&last.key));
@@ -75,6 +80,9 @@ impl<'a> KeyHistory<'a> {
             key.writes.sort_by_key(|write| write.number());
             key.writes.dedup_by_key(|write| write.number());
             key.sights.sort_by_key(|sight| (sight.start_us, sight.end_us));
+            for operations in key.sessions.values_mut() {
+                operations.sort_by_key(|operation| (operation.start_us, operation.number));
+            }
         }
         keys
     }
@@ -87,6 +95,7 @@ impl<'a> KeyHistory<'a> {
             skew_us,
             writes: Vec::new(),
             sights: Vec::new(),
+            sessions: BTreeMap::new(),
         }
     }
 
@@ -186,7 +195,7 @@ impl<'a> Write<'a> {
 }
 
 impl<'a> Sight<'a> {
-    fn of_read(operation: &'a Operation) -> Option<Sight<'a>> {
+    pub(super) fn of_read(operation: &'a Operation) -> Option<Sight<'a>> {
         let (&Action::Get { strict }, Outcome::Read { values, answered, n }) = (&operation.action, &operation.outcome)
         else {
             return None;
@@ -228,12 +237,17 @@ impl<'a> Sight<'a> {
         matches!(self.source, Source::Final(_))
     }
 
-    /// Its number; what is read at the end has none.
-    pub(super) fn number(&self) -> Option<u64> {
+    /// The read; nothing where it was read at the end.
+    pub(super) fn operation(&self) -> Option<&'a Operation> {
         match self.source {
-            Source::Read { operation, .. } => Some(operation.number),
+            Source::Read { operation, .. } => Some(operation),
             Source::Final(_) => None,
         }
+    }
+
+    /// Its number; what is read at the end has none.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.operation().map(|operation| operation.number)
     }
 
     /// Whether it must know of a write: it began afterwards, and asked somebody who has it.

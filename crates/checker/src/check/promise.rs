@@ -25,11 +25,13 @@ pub enum Promise {
     Stale,
     /// At the end all owners show the same.
     Diverged,
+    /// A session is shown each of its acknowledged writes, or what may have replaced it, and nothing that it has seen replaced.
+    Session,
 }
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Promise; 9] = [
+    pub const ALL: [Promise; 10] = [
         Promise::MadeUp,
         Promise::Never,
         Promise::Expired,
@@ -39,6 +41,7 @@ impl Promise {
         Promise::Lost,
         Promise::Stale,
         Promise::Diverged,
+        Promise::Session,
     ];
 
     /// Its short name: of what is seen where it is broken.
@@ -53,6 +56,7 @@ impl Promise {
             Promise::Lost => "lost",
             Promise::Stale => "stale",
             Promise::Diverged => "diverged",
+            Promise::Session => "session",
         }
     }
 

@@ -62,11 +62,14 @@ fn asked() -> impl Strategy<Value = (Action, Outcome)> {
 
 fn operation(number: u64, home: usize) -> impl Strategy<Value = Operation> {
     let times = (moment(), 0..8u64, 0..8u64, proptest::bool::weighted(0.9));
-    (times, 1..4u32, node(), key(home), asked()).prop_map(move |(times, client, node, key, (action, outcome))| {
+    let who = (1..4u32, proptest::option::weighted(0.7, 1..3u64), node());
+    (times, who, key(home), asked()).prop_map(move |(times, who, key, (action, outcome))| {
         let (start_us, lasts, patience, is_answered) = times;
+        let (client, session, node) = who;
         Operation {
             number,
             client,
+            session,
             node,
             key,
             start_us,

@@ -1,7 +1,7 @@
 //! The promises once more, said as plainly as possible: for each value of a key, is there a sight, and no excuse?
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use annulus_checker::{Action, Conflicts, History, Operation, Outcome, Promise, Promises, Replaces, check_with};
 use proptest::test_runner::{Config, TestRunner};
@@ -26,6 +26,8 @@ struct Key<'a> {
     skew: u64,
     writes: Vec<&'a Operation>,
     seen: Vec<Seen>,
+    /// The requests of each session, as they were sent.
+    sessions: BTreeMap<u64, Vec<&'a Operation>>,
 }
 
 fn replaces(write: &Operation) -> &Replaces {
@@ -88,7 +90,17 @@ impl Key<'_> {
             quorum: None,
             node_at_end: Some(last.node.clone()),
         }));
+        let mut sessions: BTreeMap<u64, Vec<&Operation>> = BTreeMap::new();
+        for operation in history.operations.iter().filter(|operation| operation.key == key) {
+            if let Some(session) = operation.session {
+                sessions.entry(session).or_default().push(operation);
+            }
+        }
+        for operations in sessions.values_mut() {
+            operations.sort_by_key(|operation| (operation.start_us, operation.number));
+        }
         Key {
+            sessions,
             lww: rules.conflicts == Conflicts::Lww,
             ttl: rules.ttl_ms.map(|ttl| ttl * 1000),
             skew,
@@ -182,7 +194,46 @@ impl Key<'_> {
                     && !seen.values.contains(&value)
             }),
             (Promise::Diverged, Some(_)) => false,
+            (Promise::Session, Some(write)) => !self.lww && self.ttl.is_none() && self.surprises_a_session(write),
         }
+    }
+
+    /// Whether a session misses what it wrote, or is shown again what it knew to be gone.
+    fn surprises_a_session(&self, write: &Operation) -> bool {
+        let value = write.number;
+        let shows = |by: &Operation| match (&by.action, &by.outcome) {
+            (Action::Get { .. }, Outcome::Read { values, .. }) => Some(values.contains(&value)),
+            _ => None,
+        };
+        let is_told = |by: &Operation| matches!((&by.outcome, by.end_us), (Outcome::Written { .. }, Some(_)));
+        let writes = |by: &Operation| !matches!(by.action, Action::Get { .. }) && is_told(by);
+        let ends = |by: &Operation| match writes(by) {
+            true => by.number != value && (*replaces(by) == Replaces::Known || names(by, value)),
+            false => shows(by) == Some(false),
+        };
+        let sees = |by: &Operation| match writes(by) {
+            true => by.number == value,
+            false => shows(by) == Some(true),
+        };
+        self.sessions.values().any(|all| {
+            (0..all.len()).any(|last| {
+                let before = &all[..last];
+                let first = before.iter().position(|by| sees(by));
+                let known_gone = first.is_some_and(|first| before[first..].iter().any(|by| ends(by)));
+                let own = before.iter().any(|by| by.number == value && writes(by));
+                match shows(all[last]) {
+                    Some(true) => known_gone,
+                    Some(false) => {
+                        let to = all[last]
+                            .end_us
+                            .unwrap_or(all[last].deadline_us)
+                            .max(all[last].start_us);
+                        own && !known_gone && !self.may_be_gone(write, to)
+                    }
+                    None => false,
+                }
+            })
+        })
     }
 
     fn has_diverged(&self) -> bool {

@@ -263,3 +263,51 @@ fn a_violation_is_told_once_however_often_it_is_seen() {
         77,
     );
 }
+
+#[test]
+fn a_session_sees_its_own_write_unless_that_may_be_replaced() {
+    let weak = |number, times, values| get(number, times, values).sloppy().by(1, 0);
+    let read = |by| {
+        script([
+            put(1, (10, 20), KNOWN).by(1, 0).within(1),
+            by,
+            weak(3, (31, 40), &[]).within(1),
+        ])
+    };
+    let violation = one(read(put(2, (41, 50), KNOWN)), Promise::Session, 1);
+    assert_eq!(violation.operations, [1, 3]);
+    none(read(put(2, (35, 50), KNOWN)));
+    none(read(put(2, (21, 30), shown(&[1]))));
+    none(script([
+        put(1, (10, 20), KNOWN).by(1, 0).within(1),
+        weak(3, (31, 40), &[]).within(2),
+    ]));
+    none(script([
+        put(1, (10, 20), KNOWN).by(1, 0).within(1),
+        weak(3, (31, 40), &[]),
+    ]));
+    let unknown = put(1, (10, 20), KNOWN).within(1).but(Outcome::Unknown);
+    none(script([unknown, weak(3, (31, 40), &[]).within(1)]));
+}
+
+#[test]
+fn what_a_session_knew_to_be_gone_does_not_come_back_to_it() {
+    let weak = |number, times, values| get(number, times, values).sloppy().by(1, 0).within(1);
+    let foreign = || put(1, (1, 100), KNOWN).unanswered();
+    let gone = script([
+        foreign(),
+        weak(2, (10, 20), &[1]),
+        weak(3, (21, 30), &[]),
+        weak(4, (31, 40), &[1]),
+    ]);
+    assert_eq!(one(gone, Promise::Session, 1).operations, [1, 3, 4]);
+    let replaced = |by| script([foreign(), weak(2, (10, 20), &[1]), by, weak(4, (31, 40), &[1])]);
+    one(
+        replaced(delete(3, (21, 30), KNOWN).by(1, 0).within(1)),
+        Promise::Session,
+        1,
+    );
+    none(replaced(delete(3, (21, 30), KNOWN).by(1, 0)));
+    none(replaced(delete(3, (21, 30), KNOWN).within(1).but(Outcome::Unknown)));
+    none(replaced(delete(3, (21, 30), shown(&[])).by(1, 0).within(1)));
+}

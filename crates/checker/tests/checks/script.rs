@@ -11,6 +11,7 @@ fn step(number: u64, (start_us, end_us): (u64, u64), action: Action, outcome: Ou
     Step(Operation {
         number,
         client: 1,
+        session: None,
         node: "n1".to_owned(),
         key: "b/k".to_owned(),
         start_us,
@@ -91,6 +92,12 @@ impl Step {
     pub(crate) fn unanswered(mut self) -> Step {
         self.0.end_us = None;
         self.but(Outcome::Unknown)
+    }
+
+    /// In a session.
+    pub(crate) fn within(mut self, session: u64) -> Step {
+        self.0.session = Some(session);
+        self
     }
 
     pub(crate) fn in_memory(mut self) -> Step {

@@ -176,6 +176,7 @@ impl Store {
         self.history.push(Record::Operation(Operation {
             number,
             client: 1,
+            session: None,
             node: NODES[step.node].to_owned(),
             key,
             start_us,

@@ -48,6 +48,7 @@ pub(crate) async fn run<S: Service>(
 ) -> Handled {
     parameters::none(head.uri.query())?;
     buckets::accept_json(&head.headers)?;
+    kv::refuse_session(&head.headers)?;
     drop(head);
     let max_value_bytes = connection.server.limits.max_value_bytes;
     let mut lines = Lines::new(body, max_value_bytes.div_ceil(3) * 4 + BATCH_LINE_OVERHEAD);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use annulus_coordinator::{Answer, Failure, Found, KeyRequest, NewValue, Operation, Options, Request, Written};
 use annulus_ring::{Bucket, Key};
-use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
 
 use super::unexpected;
 use crate::{
@@ -13,8 +13,8 @@ use crate::{
     limits::{MAX_CONTENT_TYPE_BYTES, MAX_META_BYTES, MAX_META_COUNT},
     parameters,
     problem::{
-        self, HEADERS_TOO_LARGE, INVALID_CONTEXT, INVALID_HEADER, NO_SUCH_KEY, Problem, UNSUPPORTED_CONTENT_ENCODING,
-        UNSUPPORTED_CONTENT_TYPE, json_bytes,
+        self, HEADERS_TOO_LARGE, INVALID_CONTEXT, INVALID_HEADER, INVALID_SESSION, Kind, NO_SUCH_KEY, Problem,
+        UNSUPPORTED_CONTENT_ENCODING, UNSUPPORTED_CONTENT_TYPE, json_bytes,
     },
     response::{self, META_PREFIX, Response},
     route::Handled,
@@ -26,6 +26,7 @@ use crate::{
 pub(crate) async fn read<S: Service>(connection: &Rc<Connection<S>>, bucket: Bucket, key: Key, head: Parts) -> Handled {
     let options = parameters::options(head.uri.query())?;
     let conditions = ReadConditions::of(&head.headers)?;
+    let session = Session::of(&head.headers)?;
     let form = Form::of(&head.headers);
     // The head holds on to the connection's read buffer, which hyper can use again once it is gone.
     drop(head);
@@ -34,11 +35,29 @@ pub(crate) async fn read<S: Service>(connection: &Rc<Connection<S>>, bucket: Buc
         key: key.clone(),
         operation: Operation::Get,
         options,
+        seen: None,
     };
-    let reply = connection.server.service.call(Request::Key(request)).await;
-    match reply.map_err(|failure| about(failure, &bucket, &key))? {
-        Answer::Found(found) => Ok(respond(found, &conditions, form, (&bucket, &key))),
+    match call(connection, session, request, (&bucket, &key)).await? {
+        (Answer::Found(found), session) => {
+            let mut response = respond(found, &conditions, form, (&bucket, &key));
+            response.headers_mut().extend(session);
+            Ok(response)
+        }
         _ => Err(unexpected()),
+    }
+}
+
+/// The answer, and in a session its header.
+async fn call<S: Service>(
+    connection: &Rc<Connection<S>>,
+    session: Session,
+    request: KeyRequest,
+    (bucket, key): (&Bucket, &Key),
+) -> Result<(Answer, Option<(HeaderName, HeaderValue)>), Problem> {
+    let reply = connection.server.service.call(session.with(request)).await;
+    match reply.map_err(|failure| about(failure, bucket, key))? {
+        Answer::InSession { token, answer } => Ok((*answer, Some((response::SESSION, response::token(token))))),
+        answer => Ok((answer, None)),
     }
 }
 
@@ -111,6 +130,7 @@ pub(crate) async fn put<S: Service>(
     let options = parameters::options(head.uri.query())?;
     let condition = conditions::of_write(&head.headers)?;
     let token = context(&head.headers)?;
+    let session = Session::of(&head.headers)?;
     let content_type = content_type(&head.headers)?;
     refuse_encoding(&head.headers)?;
     let meta = meta(&head.headers)?;
@@ -131,7 +151,7 @@ pub(crate) async fn put<S: Service>(
             token,
             condition,
         },
-        options,
+        (options, session),
     )
     .await
 }
@@ -146,6 +166,7 @@ pub(crate) async fn delete<S: Service>(
     let options = parameters::options(head.uri.query())?;
     let condition = conditions::of_write(&head.headers)?;
     let token = context(&head.headers)?;
+    let session = Session::of(&head.headers)?;
     drop(head);
     write(
         connection,
@@ -156,7 +177,7 @@ pub(crate) async fn delete<S: Service>(
             token,
             condition,
         },
-        options,
+        (options, session),
     )
     .await
 }
@@ -166,17 +187,21 @@ async fn write<S: Service>(
     bucket: Bucket,
     key: Key,
     operation: Operation,
-    options: Options,
+    (options, session): (Options, Session),
 ) -> Handled {
-    let request = Request::Key(KeyRequest {
+    let request = KeyRequest {
         bucket: bucket.clone(),
         key: key.clone(),
         operation,
         options,
-    });
-    let reply = connection.server.service.call(request).await;
-    match reply.map_err(|failure| about(failure, &bucket, &key))? {
-        Answer::Written(written) => Ok(no_content(written)),
+        seen: None,
+    };
+    match call(connection, session, request, (&bucket, &key)).await? {
+        (Answer::Written(written), session) => {
+            let mut response = no_content(written);
+            response.headers_mut().extend(session);
+            Ok(response)
+        }
         _ => Err(unexpected()),
     }
 }
@@ -192,16 +217,56 @@ fn no_content(written: Written) -> Response {
     response
 }
 
+/// `Annulus-Session`: whether a request is one of a session, and of which.
+enum Session {
+    No,
+    New,
+    Token(String),
+}
+
+impl Session {
+    fn of(headers: &HeaderMap) -> Result<Session, Problem> {
+        let token = token(headers, &response::SESSION, INVALID_SESSION)?;
+        Ok(match token {
+            None => Session::No,
+            Some(token) if token == "new" => Session::New,
+            Some(token) => Session::Token(token),
+        })
+    }
+
+    fn with(self, request: KeyRequest) -> Request {
+        let token = match self {
+            Session::No => return Request::Key(request),
+            Session::New => None,
+            Session::Token(token) => Some(token),
+        };
+        Request::InSession { token, request }
+    }
+}
+
+/// What a session would not hold for is not done as if it did.
+pub(crate) fn refuse_session(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.contains_key(response::SESSION) {
+        true => Err(INVALID_SESSION.because("listings and batches are in no session: ask for each key by itself")),
+        false => Ok(()),
+    }
+}
+
 /// `Annulus-Context`, at most once; the node knows whether it is genuine.
 fn context(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut tokens = headers.get_all(response::CONTEXT).iter();
+    token(headers, &response::CONTEXT, INVALID_CONTEXT)
+}
+
+/// A header that is a token, at most once.
+fn token(headers: &HeaderMap, name: &HeaderName, invalid: Kind) -> Result<Option<String>, Problem> {
+    let mut tokens = headers.get_all(name).iter();
     let Some(token) = tokens.next() else { return Ok(None) };
     if tokens.next().is_some() {
-        return Err(INVALID_CONTEXT.because("Annulus-Context is given more than once"));
+        return Err(invalid.because(format!("{name} is given more than once")));
     }
     let token = token
         .to_str()
-        .map_err(|_| INVALID_CONTEXT.because("Annulus-Context is no token: not ASCII"))?;
+        .map_err(|_| invalid.because(format!("{name} is no token: not ASCII")))?;
     Ok(Some(token.to_owned()))
 }
 

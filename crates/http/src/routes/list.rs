@@ -22,6 +22,7 @@ use crate::{
 /// `GET /v1/kv/{bucket}`.
 pub(crate) async fn page<S: Service>(connection: &Rc<Connection<S>>, bucket: Bucket, head: Parts) -> Handled {
     let request = parse(bucket, head.uri.query())?;
+    super::kv::refuse_session(&head.headers)?;
     drop(head);
     match connection.server.service.call(Request::List(request)).await? {
         Answer::Page(page) => Ok(response::json(StatusCode::OK, &PageJson::from(&page))),

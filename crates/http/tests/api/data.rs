@@ -333,3 +333,47 @@ fn each_failure_has_its_status_its_type_and_its_facts() {
         );
     });
 }
+
+#[test]
+fn a_session_goes_in_and_comes_back_with_whatever_succeeds() {
+    test(async |server| {
+        let put = server.ask("PUT /v1/kv/b/k\nAnnulus-Session: new", b"v").await;
+        assert_eq!((put.status, put.header("annulus-session")), (204, Some("first")));
+        let etag = etag(server, "/v1/kv/b/k").await;
+        for (head, status) in [
+            ("GET /v1/kv/b/k".to_owned(), 200),
+            ("HEAD /v1/kv/b/k".to_owned(), 200),
+            (format!("GET /v1/kv/b/k\nIf-None-Match: {etag}"), 304),
+            ("GET /v1/kv/b/k\nIf-Match: \"0\"".to_owned(), 412),
+            ("GET /v1/kv/b/none".to_owned(), 404),
+            ("DELETE /v1/kv/b/k".to_owned(), 204),
+        ] {
+            let answer = server.ask(&format!("{head}\nAnnulus-Session: mine"), b"").await;
+            let got = (answer.status, answer.header("annulus-session"));
+            assert_eq!(got, (status, Some("mine-next")), "{head}");
+            let without = server.ask(&head, b"").await;
+            assert_eq!(without.header("annulus-session"), None, "{head}");
+        }
+        make_siblings(server, "/v1/kv/b/two").await;
+        let both = server.ask("GET /v1/kv/b/two\nAnnulus-Session: new", b"").await;
+        assert_eq!((both.status, both.header("annulus-session")), (300, Some("first")));
+    });
+}
+
+#[test]
+fn a_session_that_cannot_be_is_refused_and_nothing_is_done() {
+    test(async |server| {
+        for head in ["PUT /v1/kv/b/k", "GET /v1/kv/b/k", "DELETE /v1/kv/b/k"] {
+            for session in ["forged", "a\nAnnulus-Session: b", "\u{e4}"] {
+                let refused = server.ask(&format!("{head}\nAnnulus-Session: {session}"), b"").await;
+                refused.problem(400, "invalid-session");
+                assert_eq!(refused.header("annulus-session"), None);
+            }
+        }
+        let batch = "POST /v1/batch\nContent-Type: application/x-ndjson\nAnnulus-Session: new";
+        server.ask(batch, b"{}").await.problem(400, "invalid-session");
+        let list = server.ask("GET /v1/kv/b\nAnnulus-Session: new", b"").await;
+        list.problem(400, "invalid-session");
+        assert_eq!(server.get("/v1/kv/b/k").await.status, 404);
+    });
+}

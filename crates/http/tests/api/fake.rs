@@ -89,7 +89,7 @@ impl Fake {
     /// The request about a key that came last.
     pub(crate) fn last(&self) -> KeyRequest {
         match self.requests.borrow().last() {
-            Some(Request::Key(request)) => request.clone(),
+            Some(Request::Key(request) | Request::InSession { request, .. }) => request.clone(),
             other => panic!("not about a key: {other:?}"),
         }
     }
@@ -97,6 +97,14 @@ impl Fake {
     fn reply(&self, request: Request) -> Reply {
         match request {
             Request::Key(request) => self.key(request),
+            Request::InSession { token, .. } if token.as_deref() == Some("forged") => Err(Failure::InvalidSession {
+                detail: "its seal is broken".to_owned(),
+            }),
+            Request::InSession { token, request } => {
+                let token = token.map_or_else(|| "first".to_owned(), |token| format!("{token}-next"));
+                let answer = Box::new(self.key(request)?);
+                Ok(Answer::InSession { token, answer })
+            }
             Request::List(request) => self.list(&request),
             Request::DeclareBucket(bucket, spec) => self.declare(bucket, &spec),
             Request::GetBucket(bucket) => match self.buckets.borrow().get(bucket.as_str()) {
@@ -185,6 +193,7 @@ impl Fake {
                     token: self.token(),
                     answered: 2,
                     n: 3,
+                    seen: None,
                 }))
             }
             Operation::Write {
@@ -235,6 +244,7 @@ impl Fake {
             answered: 2,
             n: 3,
             fallbacks,
+            seen: None,
         }))
     }
 
@@ -282,6 +292,12 @@ fn failure(bucket: &str) -> Option<Failure> {
             answered,
             n,
             outcome: Outcome::Unknown,
+        },
+        "fail-session" => Failure::SessionBehind {
+            partition: 17,
+            missing: 2,
+            answered,
+            n,
         },
         "fail-late" => Failure::TimedOut {
             required,

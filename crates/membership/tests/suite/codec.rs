@@ -4,7 +4,8 @@ use std::fmt::Debug;
 
 use annulus_causality::{DecodeError, Instant, Reader};
 use annulus_membership::{
-    Advertised, Candidate, ClusterId, Digest, Formation, Gossip, Hello, MemberRecord, Secret, ShownVote, Vote, Witnessed,
+    Advertised, Candidate, ClusterId, Digest, Formation, Gossip, Hello, MemberRecord, Secret, ShownVote, Vote,
+    Witnessed,
 };
 use annulus_ring::{Capacity, Member, NodeName, Partitions};
 use proptest::collection::vec;

@@ -37,8 +37,16 @@ fn an_owner_that_was_away_gets_its_writes_from_the_log_of_another() {
         world.metric(owners[0], "hints_waiting") + world.metric(owners[1], "hints_waiting"),
         0
     );
-    assert_eq!(world.metric(owners[2], "catch_up_objects_taken_total"), 2, "each crosses once");
-    assert_eq!(world.metric(owners[0], "log_entries"), 0, "what all owners have, no log need name");
+    assert_eq!(
+        world.metric(owners[2], "catch_up_objects_taken_total"),
+        2,
+        "each crosses once"
+    );
+    assert_eq!(
+        world.metric(owners[0], "log_entries"),
+        0,
+        "what all owners have, no log need name"
+    );
     // Its own answer is enough now.
     assert_eq!(value(&world.get(owners[2], "k", r(1)).unwrap()), ["v"]);
     assert!(world.get(owners[2], "deleted", r(1)).unwrap().versions.is_empty());

@@ -529,6 +529,7 @@ pub(crate) fn on_key(bucket: &str, key: &str, operation: Operation, options: Opt
         key: Key::parse(key.as_bytes().to_vec()).unwrap(),
         operation,
         options,
+        seen: None,
     })
 }
 

@@ -11,7 +11,7 @@ use annulus_coordinator::{
     Options, Outcome, Reply, Request,
 };
 use annulus_membership::{Formation, Gossip};
-use annulus_protocol::{Caught, CaughtPart, BucketRecord, Delta, Known, Message, Refusal, WireKey};
+use annulus_protocol::{BucketRecord, Caught, CaughtPart, Delta, Known, Message, Refusal, WireKey};
 use annulus_ring::{Bucket, Key, NodeId, Ring};
 use base64::Engine as _;
 
@@ -80,12 +80,18 @@ impl Names {
             Message::Hint { delta, .. } => self.delta(delta),
             Message::ClockHashes { ranges, .. } => format!("of {} ranges", ranges.len()),
             Message::Clocks { clocks, .. } => {
-                let shown = clocks.iter().map(|told| format!("{} {}", told.partition, self.context(&told.clock)));
+                let shown = clocks
+                    .iter()
+                    .map(|told| format!("{} {}", told.partition, self.context(&told.clock)));
                 shown.collect::<Vec<_>>().join(", ")
             }
             Message::CatchUp { wants, .. } => {
                 let shown = wants.iter().map(|want| {
-                    let how = if want.stream.is_some() { "all of" } else { "what is new in" };
+                    let how = if want.stream.is_some() {
+                        "all of"
+                    } else {
+                        "what is new in"
+                    };
                     format!("{how} {} since {}", want.partition, self.context(&want.clock))
                 });
                 shown.collect::<Vec<_>>().join(", ")
@@ -104,7 +110,9 @@ impl Names {
             CaughtPart::Refused => return format!("{} refused", caught.partition),
             CaughtPart::LogShort => return format!("{}: the log is too short", caught.partition),
             CaughtPart::Objects { objects, more, .. } => (if *more { " a part" } else { "" }, objects),
-            CaughtPart::Streamed { until, objects, .. } => (if until.is_some() { " a piece" } else { " whole" }, objects),
+            CaughtPart::Streamed { until, objects, .. } => {
+                (if until.is_some() { " a piece" } else { " whole" }, objects)
+            }
         };
         let objects = objects.iter().map(|caught| {
             let object = self.object_bringing(&caught.object, &caught.dots);
@@ -160,6 +168,22 @@ impl Names {
         format!("[{shown}]")
     }
 
+    /// What stands in a client's session, which only looks opaque.
+    fn session(&mut self, token: &str) -> String {
+        const FORMAT_BYTES: usize = 1;
+        const CODE_BYTES: usize = 16;
+        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token).unwrap();
+        let content = bytes[FORMAT_BYTES..bytes.len() - CODE_BYTES].to_vec();
+        let mut reader = Reader::new(content.into());
+        let mut partitions = Vec::new();
+        while !reader.is_empty() {
+            let (_, index) = (reader.u8("n").unwrap(), reader.varint("index").unwrap());
+            let context = CausalContext::decode(&mut reader).unwrap();
+            partitions.push(format!("{} in partition {index}", self.context(&context)));
+        }
+        list(partitions.into_iter())
+    }
+
     /// The context in a client's token, which only looks opaque.
     fn token(&mut self, token: &str) -> String {
         const FORMAT_BYTES: usize = 1;
@@ -171,6 +195,11 @@ impl Names {
     pub(crate) fn request_of_client(&mut self, request: &Request) -> String {
         match request {
             Request::Key(request) => self.key_request(request),
+            Request::InSession { token: None, request } => format!("{}, a new session", self.key_request(request)),
+            Request::InSession {
+                token: Some(token),
+                request,
+            } => format!("{}, has seen {}", self.key_request(request), self.session(token)),
             Request::List(ListRequest {
                 bucket, prefix, limit, ..
             }) => format!("LIST {} prefix={} limit={limit}", bucket.as_str(), quoted(prefix)),
@@ -205,7 +234,9 @@ impl Names {
                 shown
             }
         };
-        format!("{shown}{}", options(&request.options))
+        let seen = request.seen.as_ref().filter(|seen| !seen.dots.is_empty());
+        let seen = seen.map(|seen| format!(", has seen {}", self.context(&seen.dots)));
+        format!("{shown}{}{}", options(&request.options), seen.unwrap_or_default())
     }
 
     pub(crate) fn reply(&mut self, reply: &Reply) -> String {
@@ -228,6 +259,10 @@ impl Names {
                 };
                 let token = self.token(&found.token);
                 format!("{values}, {} of {}, token {token}", found.answered, found.n)
+            }
+            Ok(Answer::InSession { token, answer }) => {
+                let answer = self.reply(&Ok((**answer).clone()));
+                format!("{answer}, session {}", self.session(token))
             }
             Ok(Answer::Page(found)) => page(&found.keys, found.next.as_deref()),
             Ok(Answer::Bucket(bucket, config)) => format!("{} {}", bucket.as_str(), bucket_config(config)),

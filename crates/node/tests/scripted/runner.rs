@@ -27,6 +27,7 @@ const COMMANDS: &str = "founders cluster start kill pause resume cut heal drop d
 struct Kept {
     token: String,
     etag: Option<u128>,
+    session: Option<String>,
 }
 
 /// A story under way.
@@ -239,14 +240,20 @@ impl Runner {
     /// An answer may come much later than its request.
     fn keep_answers(&mut self) {
         for (client, reply) in std::mem::take(&mut self.world.replies) {
-            let kept = match reply {
+            let (answer, session) = match reply {
+                Ok(Answer::InSession { token, answer }) => (Ok(*answer), Some(token)),
+                reply => (reply, None),
+            };
+            let kept = match answer {
                 Ok(Answer::Found(found)) => Kept {
                     token: found.token,
                     etag: (!found.versions.is_empty()).then_some(found.etag),
+                    session,
                 },
                 Ok(Answer::Written(written)) => Kept {
                     token: written.token,
                     etag: None,
+                    session,
                 },
                 _ => continue,
             };
@@ -289,8 +296,17 @@ impl Runner {
             key,
             operation,
             options,
+            seen: None,
         };
-        self.ask(words, node, Request::Key(request))
+        let session = words.parsed("session", |name| match name {
+            "new" => Ok(None),
+            name => Ok(self.kept(name)?.session.clone()),
+        })?;
+        let request = match session {
+            None => Request::Key(request),
+            Some(token) => Request::InSession { token, request },
+        };
+        self.ask(words, node, request)
     }
 
     fn condition(&self, text: &str) -> Result<Condition, String> {

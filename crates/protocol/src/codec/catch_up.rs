@@ -15,11 +15,20 @@ wire_struct!(Witnessed { incarnation, batch });
 
 wire_struct!(PartitionClock { partition, clock });
 
-wire_struct!(Want { partition, clock, stream });
+wire_struct!(Want {
+    partition,
+    clock,
+    stream
+});
 
 wire_struct!(StreamWant { from, fingerprints });
 
-wire_struct!(CaughtObject { bucket, key, dots, object });
+wire_struct!(CaughtObject {
+    bucket,
+    key,
+    dots,
+    object
+});
 
 wire_struct!(Caught { partition, part });
 

@@ -76,14 +76,16 @@ wire_struct!(Found {
     etag,
     token,
     answered,
-    n
+    n,
+    seen
 });
 
 wire_struct!(Written {
     token,
     answered,
     n,
-    fallbacks
+    fallbacks,
+    seen
 });
 
 wire_enum!(Outcome {
@@ -104,6 +106,8 @@ wire_enum!(Failure {
     9 => StorageUnavailable { detail },
     10 => Overloaded { detail },
     11 => Damaged { detail },
+    12 => InvalidSession { detail },
+    13 => SessionBehind { partition, missing, answered, n },
 });
 
 /// The name of a parameter, which is all that is static on the wire.

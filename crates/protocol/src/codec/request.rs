@@ -1,6 +1,6 @@
 //! A client's request as a forward carries it to the key's coordinator.
 
-use annulus_coordinator::{Condition, KeyRequest, NewValue, Operation, Options};
+use annulus_coordinator::{Condition, KeyRequest, NewValue, Operation, Options, Seen};
 
 use super::value::{wire_enum, wire_struct};
 use crate::message::{RequestId, WriteIdentity};
@@ -23,8 +23,11 @@ wire_struct!(KeyRequest {
     bucket,
     key,
     operation,
-    options
+    options,
+    seen
 });
+
+wire_struct!(Seen { n, dots });
 
 wire_enum!(Operation {
     0 => Get,

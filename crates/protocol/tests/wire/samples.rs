@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use annulus_causality::{Actor, CausalContext, ConflictPolicy, Dot, Instant, Object, Timestamp, Version};
 use annulus_coordinator::{
-    Answer, BucketConfig, Condition, Durability, Found, KeyRequest, Level, Mode, NewValue, Operation, Options,
+    Answer, BucketConfig, Condition, Durability, Found, KeyRequest, Level, Mode, NewValue, Operation, Options, Seen,
 };
 use annulus_membership::{Advertised, ClusterId, Formation, Gossip, Hello, MemberRecord, Secret, Witnessed};
 use annulus_protocol::{
-    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, Delta, Known, Message, PartitionClock, Refusal, RequestId,
-    StreamWant, Want, WireKey, WriteIdentity,
+    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, Delta, Known, Message, PartitionClock, Refusal,
+    RequestId, StreamWant, Want, WireKey, WriteIdentity,
 };
 use annulus_ring::{Bucket, Capacity, Key, Member, NodeId, NodeName, PartitionId};
 use bytes::Bytes;
@@ -175,6 +175,10 @@ fn forward() -> Message {
             key: key(),
             operation,
             options,
+            seen: Some(Seen {
+                n: 3,
+                dots: [Dot::new(actor, 19)].into_iter().collect(),
+            }),
         },
     }
 }
@@ -186,6 +190,7 @@ fn forwarded() -> Message {
         token: "a-token".to_owned(),
         answered: 2,
         n: 3,
+        seen: Some(object().context().clone()),
     };
     Message::Forwarded {
         number: 77,

@@ -5,14 +5,14 @@ use std::time::Duration;
 use annulus_causality::{Actor, CausalContext, Dot, Instant, Object, Timestamp, Version};
 use annulus_coordinator::{
     Answer, BucketConfig, Condition, Durability, Failure, Found, KeyRequest, Level, Mode, NewValue, Operation, Options,
-    Outcome, Reply, Written,
+    Outcome, Reply, Seen, Written,
 };
 use annulus_membership::{
     Advertised, Candidate, ClusterId, Digest, Formation, Gossip, Hello, MemberRecord, Secret, ShownVote, Witnessed,
 };
 use annulus_protocol::{
-    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, Delta, Known, Message, PartitionClock, Refusal, RequestId,
-    StreamWant, Want, WireKey, WriteIdentity,
+    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, Delta, Known, Message, PartitionClock, Refusal,
+    RequestId, StreamWant, Want, WireKey, WriteIdentity,
 };
 use annulus_ring::{Bucket, Capacity, Key, Member, NodeId, NodeName, PartitionId, Partitions};
 use bytes::Bytes;
@@ -119,8 +119,8 @@ fn partition_clock() -> impl Strategy<Value = PartitionClock> {
 }
 
 fn want() -> impl Strategy<Value = Want> {
-    let stream = (option::of(bytes(12)), any::<[u64; 16]>())
-        .prop_map(|(from, fingerprints)| StreamWant { from, fingerprints });
+    let stream =
+        (option::of(bytes(12)), any::<[u64; 16]>()).prop_map(|(from, fingerprints)| StreamWant { from, fingerprints });
     (partition(), context(), option::of(stream)).prop_map(|(partition, clock, stream)| Want {
         partition,
         clock,
@@ -147,14 +147,14 @@ fn caught() -> impl Strategy<Value = Caught> {
             objects,
             more
         }),
-        (context(), bytes(12), option::of(bytes(12)), caught_objects()).prop_map(
-            |(clock, from, until, objects)| CaughtPart::Streamed {
+        (context(), bytes(12), option::of(bytes(12)), caught_objects()).prop_map(|(clock, from, until, objects)| {
+            CaughtPart::Streamed {
                 clock,
                 from,
                 until,
-                objects
+                objects,
             }
-        ),
+        }),
     ];
     (partition(), part).prop_map(|(partition, part)| Caught { partition, part })
 }
@@ -259,11 +259,15 @@ fn options() -> impl Strategy<Value = Options> {
 }
 
 fn key_request() -> impl Strategy<Value = KeyRequest> {
-    (bucket(), key(), operation(), options()).prop_map(|(bucket, key, operation, options)| KeyRequest {
-        bucket,
-        key,
-        operation,
-        options,
+    let seen = (any::<u8>(), context()).prop_map(|(n, dots)| Seen { n, dots });
+    (bucket(), key(), operation(), options(), option::of(seen)).prop_map(|(bucket, key, operation, options, seen)| {
+        KeyRequest {
+            bucket,
+            key,
+            operation,
+            options,
+            seen,
+        }
     })
 }
 
@@ -295,24 +299,37 @@ fn failure() -> impl Strategy<Value = Failure> {
         text().prop_map(|detail| Failure::StorageUnavailable { detail }),
         text().prop_map(|detail| Failure::Overloaded { detail }),
         text().prop_map(|detail| Failure::Damaged { detail }),
+        text().prop_map(|detail| Failure::InvalidSession { detail }),
+        (any::<u32>(), any::<u64>(), count(), count()).prop_map(|(partition, missing, answered, n)| {
+            Failure::SessionBehind {
+                partition,
+                missing,
+                answered,
+                n,
+            }
+        }),
     ]
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
-    let found = (vec(version(), 0..3), any::<u128>(), text(), any::<u8>(), any::<u8>()).prop_map(
-        |(versions, etag, token, answered, n)| Found {
+    let counts = || (any::<u8>(), any::<u8>(), any::<u8>());
+    let seen = || option::of(context());
+    let found = (vec(version(), 0..3), any::<u128>(), text(), counts(), seen()).prop_map(
+        |(versions, etag, token, (answered, n, _), seen)| Found {
             versions,
             etag,
             token,
             answered,
             n,
+            seen,
         },
     );
-    let written = (text(), any::<u8>(), any::<u8>(), any::<u8>()).prop_map(|(token, answered, n, fallbacks)| Written {
+    let written = (text(), counts(), seen()).prop_map(|(token, (answered, n, fallbacks), seen)| Written {
         token,
         answered,
         n,
         fallbacks,
+        seen,
     });
     prop_oneof![
         found.prop_map(|found| Ok(Answer::Found(found))),
@@ -518,15 +535,17 @@ pub(crate) fn hello() -> impl Strategy<Value = Hello> {
         option::of((1..=u64::MAX, any::<u64>())),
         instant(),
     )
-        .prop_map(|((protocol_min, protocol_max), cluster, record, seen, witnessed, clock)| Hello {
-            protocol_min,
-            protocol_max,
-            cluster,
-            record,
-            seen,
-            witnessed: witnessed.map(|(incarnation, batch)| Witnessed { incarnation, batch }),
-            clock,
-        })
+        .prop_map(
+            |((protocol_min, protocol_max), cluster, record, seen, witnessed, clock)| Hello {
+                protocol_min,
+                protocol_max,
+                cluster,
+                record,
+                seen,
+                witnessed: witnessed.map(|(incarnation, batch)| Witnessed { incarnation, batch }),
+                clock,
+            },
+        )
 }
 
 /// What is said of the cluster.

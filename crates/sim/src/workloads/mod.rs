@@ -9,6 +9,7 @@ mod large;
 mod listings;
 mod lww;
 mod registers;
+mod sessions;
 mod sets;
 mod ttl;
 
@@ -32,12 +33,17 @@ pub(crate) trait Workload: Sync {
     fn bucket(&self) -> Option<BucketSpec> {
         None
     }
+    /// How its clients go about it.
+    fn manner(&self) -> Manner {
+        Manner::Plain
+    }
     /// The next requests, sent together.
     fn calls(&self, rng: &mut StdRng, seen: &Seen<'_>) -> Vec<Call>;
 }
 
-pub(crate) const ALL: [&dyn Workload; 11] = [
+pub(crate) const ALL: [&dyn Workload; 12] = [
     &registers::Registers,
+    &sessions::Sessions,
     &sets::Sets,
     &counters::Counters,
     &churn::Churn,
@@ -49,6 +55,15 @@ pub(crate) const ALL: [&dyn Workload; 11] = [
     &ttl::Ttl,
     &lww::Lww,
 ];
+
+/// How clients go about their requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Each stands for itself.
+    Plain,
+    /// Each client has a session.
+    InSession,
+}
 
 /// The workload where none is drawn: plain registers, if they are allowed.
 pub(crate) fn plain(scope: &Scope) -> usize {

@@ -274,7 +274,9 @@ impl<E: Engine> Replica<E> {
     ) -> Result<Streamed, EngineError> {
         self.check()?;
         let ours = self.fingerprints(partition);
-        let starts: Vec<Bytes> = (0..SUB_RANGES).map(|index| self.sub_range_start(partition, index)).collect();
+        let starts: Vec<Bytes> = (0..SUB_RANGES)
+            .map(|index| self.sub_range_start(partition, index))
+            .collect();
         let end = self.partition_end(partition);
         let mut from = from.filter(|from| **from > starts[0]).unwrap_or(&starts[0]).clone();
         let is_equal = |index: usize| ours[index] == theirs[index];
@@ -284,7 +286,10 @@ impl<E: Engine> Replica<E> {
             from = starts.get(index + 1).unwrap_or(&end).clone();
         }
         // The piece ends where an equal sub-range begins.
-        let next = starts.iter().enumerate().find(|(index, start)| **start > from && is_equal(*index));
+        let next = starts
+            .iter()
+            .enumerate()
+            .find(|(index, start)| **start > from && is_equal(*index));
         let limit = next.map_or(&end, |(_, start)| start);
         let (frames, stopped) = self.frames(&from, limit, max_bytes)?;
         let mut objects = Vec::new();
@@ -334,10 +339,16 @@ impl<E: Engine> Replica<E> {
             Some(covered) => covered.until.clone(),
             None => self.sub_range_start(partition, 0),
         };
-        if from < cursor || until.as_ref().is_some_and(|until| *until < from) || !self.is_still_equal(partition, sent, &cursor, &from) {
+        if from < cursor
+            || until.as_ref().is_some_and(|until| *until < from)
+            || !self.is_still_equal(partition, sent, &cursor, &from)
+        {
             return Ok(StreamedPart::Stale);
         }
-        let clock = self.covered.get(&partition).map_or(clock, |covered| covered.clock.clone());
+        let clock = self
+            .covered
+            .get(&partition)
+            .map_or(clock, |covered| covered.clock.clone());
         let end = until.clone().unwrap_or_else(|| self.partition_end(partition));
         let mut taken = Vec::with_capacity(objects.len());
         let mut mentioned = BTreeSet::new();
@@ -358,7 +369,10 @@ impl<E: Engine> Replica<E> {
             let (before, joined) = self.joined(partition, &key, absent)?;
             taken.push((key, CausalContext::new(), before, joined));
         }
-        let covered = Covered { clock, until: end.clone() };
+        let covered = Covered {
+            clock,
+            until: end.clone(),
+        };
         self.covered.insert(partition, covered);
         for (key, dots, before, joined) in taken {
             self.incorporate(partition, &key, &dots);
@@ -416,7 +430,10 @@ impl<E: Engine> Replica<E> {
             frames.insert(key, Bytes::copy_from_slice(frame));
             ControlFlow::Continue(())
         })?;
-        for (key, frame) in self.staged.range(Space::Object, from, stopped.as_ref().unwrap_or(until)) {
+        for (key, frame) in self
+            .staged
+            .range(Space::Object, from, stopped.as_ref().unwrap_or(until))
+        {
             match frame {
                 Some(frame) => _ = frames.insert(key.clone(), frame.clone()),
                 None => _ = frames.remove(key),

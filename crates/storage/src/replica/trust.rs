@@ -38,7 +38,9 @@ impl Doubts {
     fn encode(&self, out: &mut Vec<u8>) {
         put_u8(out, u8::from(self.all));
         put_varint(out, self.exceptions.len() as u64);
-        self.exceptions.iter().for_each(|partition| put_partition(out, *partition));
+        self.exceptions
+            .iter()
+            .for_each(|partition| put_partition(out, *partition));
     }
 
     fn decode(reader: &mut Reader) -> Result<Doubts, DecodeError> {
@@ -133,7 +135,12 @@ impl<E: Engine> Replica<E> {
                 false => self.partition_end(partition),
             };
             let (frames, _) = self.frames(&self.sub_range_start(partition, index), &until, usize::MAX)?;
-            frames.into_iter().for_each(|(key, frame)| self.prove(key, frame, &mut proof));
+            frames
+                .into_iter()
+                .for_each(|(key, frame)| self.prove(key, frame, &mut proof));
+        }
+        for key in self.lost.take() {
+            self.staged.delete(Space::Index, key.slice(SCOPE_OFFSET..));
         }
         self.believe(partition, proof);
         self.doubts.set(partition, true);

@@ -106,6 +106,7 @@ pub(super) fn parse(line: &[u8], max_value_bytes: usize) -> Result<KeyRequest, P
         key,
         operation,
         options,
+        seen: None,
     })
 }
 
