@@ -2,6 +2,7 @@
 //!
 //! After one of two, a write that was acknowledged by this node and the other would be missed.
 
+use annulus_coordinator::Failure;
 use annulus_mutants::{Mutant, planted};
 use annulus_ring::PartitionId;
 use annulus_storage::Engine;
@@ -10,6 +11,34 @@ use crate::io::Effect;
 use crate::node::Node;
 
 impl<E: Engine> Node<E> {
+    /// Something that a partition should hold cannot be read: the partition is in doubt from now on.
+    pub(crate) fn damaged(
+        &mut self,
+        partition: PartitionId,
+        error: &dyn std::fmt::Display,
+        out: &mut Vec<Effect>,
+    ) -> Failure {
+        self.counters.damaged += 1;
+        let text = format!(
+            "A stored record is damaged: {error}. Partition {partition} answers for nothing here until it has been refilled from all its \
+             other owners, which goes on by itself."
+        );
+        self.warn_once("damaged", text, out);
+        self.doubt(partition, out);
+        Failure::Damaged {
+            detail: error.to_string(),
+        }
+    }
+
+    /// A hint cannot be read: what it was of comes from the other owners.
+    pub(crate) fn damaged_hint(&mut self, error: &dyn std::fmt::Display, out: &mut Vec<Effect>) -> Failure {
+        self.counters.damaged += 1;
+        self.warn_once("damaged-hint", format!("A stored hint is damaged: {error}."), out);
+        Failure::Damaged {
+            detail: error.to_string(),
+        }
+    }
+
     /// A partition does not hold what it should: it answers for nothing until it has caught up with every other owner.
     pub(crate) fn doubt(&mut self, partition: PartitionId, out: &mut Vec<Effect>) {
         self.stop_stream(partition);

@@ -1,5 +1,6 @@
 //! A node as one state machine: inputs in, effects out, no I/O of its own but its engine's.
 
+mod admission;
 mod buckets;
 mod catch_up;
 mod client;
@@ -14,6 +15,7 @@ mod memory;
 mod metrics;
 mod node;
 mod peers;
+mod place;
 mod reads;
 mod sessions;
 mod settings;

@@ -1,14 +1,14 @@
 //! A node: every input is dispatched here, and whatever waits is answered when what it waits for has come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use annulus_causality::{Actor, CausalContext, HybridClock, Instant};
+use annulus_causality::{CausalContext, HybridClock, Instant};
 use annulus_coordinator::{Failure, Outcome, Reply};
 use annulus_membership::{Action, Hello, MemberRecord, Membership, Secret, next_incarnation};
 use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{Message, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, WireKey};
-use annulus_ring::{Address, Bucket, Key, Member, NodeId, PartitionId};
+use annulus_ring::{Address, Member, NodeId, PartitionId};
 use annulus_storage::{Engine, Replica};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -28,14 +28,12 @@ use crate::sessions::Sessions;
 use crate::settings::{Now, Settings};
 use crate::tasks::{Requester, TaskId, Tasks, Work};
 use crate::witness::Witness;
-use crate::writes::{PeerWrite, Who};
+use crate::writes::PeerWrite;
 
 /// After a restart a node waits so long for a majority of its peers before it serves by what it knows itself.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Staged writes above this are applied though a sync is under way, in bytes: memory stays bounded.
 const MAX_STAGED_BYTES: usize = 8 << 20;
-/// Requests whose bookkeeping goes on, for a replica that hangs, may be so many times as many as those that are waited for.
-const BOOKKEEPING: usize = 4;
 /// The same warning is not said again before this has passed.
 const WARN_AGAIN: Duration = Duration::from_secs(30);
 
@@ -69,9 +67,9 @@ pub struct Node<E: Engine> {
     pub(crate) rng: StdRng,
     /// Why the disk cannot be used any more.
     pub(crate) failed: Option<String>,
-    free_bytes: u64,
+    pub(crate) free_bytes: u64,
     /// Until then a restarted node waits for its peers; nothing where it serves.
-    settles_at: Option<Instant>,
+    pub(crate) settles_at: Option<Instant>,
     warned: BTreeMap<&'static str, Instant>,
     pub(crate) now: Now,
 }
@@ -459,233 +457,6 @@ impl<E: Engine> Node<E> {
                 Some(Work::Declare(_)) => self.on_declare_list(now, parent, reply, out),
                 _ => {}
             },
-        }
-    }
-
-    /// Whether requests about keys can be served.
-    pub(crate) fn readiness(&self) -> Result<(), Failure> {
-        let reason = match (&self.failed, &self.cluster, self.settles_at) {
-            (Some(reason), _, _) => {
-                let detail = format!("{reason}; the node opens its directory again by itself when it can");
-                return Err(Failure::StorageUnavailable { detail });
-            }
-            (None, None, _) => self
-                .membership
-                .formation_status()
-                .unwrap_or_else(|| "it has joined, and waits for the ring".into()),
-            (None, Some(_), Some(_)) => {
-                "it has just started, and waits for its peers to tell it what they last saw of it".into()
-            }
-            (None, Some(_), None) => return Ok(()),
-        };
-        Err(Failure::NotReady { reason })
-    }
-
-    pub(crate) fn cluster(&self) -> Result<&Cluster, Failure> {
-        let reason = || {
-            self.membership
-                .formation_status()
-                .unwrap_or_else(|| "it has joined, and waits for the ring".into())
-        };
-        self.cluster
-            .as_ref()
-            .ok_or_else(|| Failure::NotReady { reason: reason() })
-    }
-
-    /// Serves from now on, where a majority of the members is there, or enough time has passed.
-    pub(crate) fn settle(&mut self, now: Now) {
-        let due = self.settles_at.is_some_and(|at| at <= now.monotonic);
-        if due || (self.cluster.is_some() && self.reachable_peers().len() + 1 >= self.majority()) {
-            self.settles_at = None;
-        }
-    }
-
-    /// Whether another request may begin here.
-    pub(crate) fn admits(&self) -> Result<(), Failure> {
-        self.readiness()?;
-        self.check_load()
-    }
-
-    fn check_load(&self) -> Result<(), Failure> {
-        let limit = self.settings.max_tasks;
-        if planted(Mutant::UnboundedRequests) {
-            return Ok(());
-        }
-        if self.tasks.waited_for() < limit && self.tasks.len() < BOOKKEEPING * limit {
-            return Ok(());
-        }
-        Err(Failure::Overloaded {
-            detail: format!("{limit} requests are in progress, which is the limit"),
-        })
-    }
-
-    pub(crate) fn is_short_of_room(&self) -> bool {
-        self.free_bytes < self.settings.min_free_bytes
-    }
-
-    /// Refuses a write while the disk can still be written.
-    pub(crate) fn check_room(&self) -> Result<(), Failure> {
-        if let Some(reason) = &self.failed {
-            return Err(Failure::StorageUnavailable { detail: reason.clone() });
-        }
-        if !self.is_short_of_room() {
-            return Ok(());
-        }
-        let detail = format!(
-            "{} bytes are free on its file system and --min-free-bytes is {}; free some room, and it goes on by itself",
-            self.free_bytes, self.settings.min_free_bytes
-        );
-        Err(Failure::StorageUnavailable { detail })
-    }
-
-    pub(crate) fn actor(&self) -> Actor {
-        Actor {
-            node: self.me.0,
-            incarnation: self.incarnation,
-        }
-    }
-
-    pub(crate) fn replicas(&self) -> u8 {
-        self.cluster
-            .as_ref()
-            .map_or(self.settings.replicas, |cluster| cluster.ring.replicas())
-    }
-
-    /// How many members the ring has.
-    pub(crate) fn members(&self) -> usize {
-        self.cluster.as_ref().map_or(0, |cluster| cluster.ring.members().len())
-    }
-
-    pub(crate) fn majority(&self) -> usize {
-        self.members() / 2 + 1
-    }
-
-    pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
-        node == self.me || self.membership.is_reachable(node)
-    }
-
-    /// The ring's other members that can be reached.
-    pub(crate) fn reachable_peers(&self) -> BTreeSet<NodeId> {
-        let members = self
-            .cluster
-            .iter()
-            .flat_map(|cluster| cluster.ring.members())
-            .map(Member::id);
-        members
-            .filter(|&node| node != self.me && self.membership.is_reachable(node))
-            .collect()
-    }
-
-    pub(crate) fn name_of(&self, node: NodeId) -> String {
-        let named = self
-            .membership
-            .record(node)
-            .map(|record| record.member.name.as_str().to_owned());
-        let in_ring = || {
-            self.cluster
-                .as_ref()?
-                .ring
-                .member(node)
-                .map(|member| member.name.as_str().to_owned())
-        };
-        named.or_else(in_ring).unwrap_or_else(|| node.to_string())
-    }
-
-    /// A deadline of this node on a peer's clock; unbounded where that clock is not known yet.
-    pub(crate) fn on_clock_of(&self, peer: NodeId, now: Now, deadline: Instant) -> Instant {
-        let left = deadline.saturating_duration_since(now.monotonic);
-        let clock = self.membership.peer_clock(peer, now.monotonic);
-        clock
-            .and_then(|clock| clock.checked_add(left))
-            .unwrap_or(Instant::from_nanos(u64::MAX))
-    }
-
-    pub(crate) fn address(&self, bucket: &Bucket, key: &Key, n: u8) -> Result<Address, Failure> {
-        let partitions = self.cluster()?.ring.partitions();
-        Ok(Address::new(bucket.clone(), key.clone(), n, partitions))
-    }
-
-    pub(crate) fn address_of(&self, at: &WireKey) -> Option<Address> {
-        self.address(&at.bucket, &at.key, at.n).ok()
-    }
-
-    /// Whether this node cannot prove what it holds of a partition.
-    pub(crate) fn is_in_doubt(&self, partition: PartitionId) -> bool {
-        self.replica.is_in_doubt(partition) && !planted(Mutant::DoubtIgnored)
-    }
-
-    pub(crate) fn is_owner(&self, address: &Address) -> bool {
-        self.cluster
-            .as_ref()
-            .is_some_and(|cluster| cluster.ring.preference_list(address.partition).is_owner(self.me))
-    }
-
-    /// Who takes part in a request about this key.
-    pub(crate) fn participants(&self, address: &Address) -> Who {
-        let Some(cluster) = &self.cluster else {
-            return Who {
-                me: self.me,
-                owners: Vec::new(),
-                reachable: Vec::new(),
-                fallbacks: Vec::new(),
-            };
-        };
-        let list = cluster.ring.preference_list(address.partition);
-        let answers = |owner| match owner == self.me {
-            true => !self.is_in_doubt(address.partition),
-            false => self.is_reachable(owner),
-        };
-        let reachable = list.owners.iter().map(|&owner| answers(owner)).collect();
-        let fallbacks = list
-            .fallbacks
-            .iter()
-            .copied()
-            .filter(|&node| node != self.me && self.is_reachable(node));
-        Who {
-            me: self.me,
-            owners: list.owners.to_vec(),
-            reachable,
-            fallbacks: fallbacks.collect(),
-        }
-    }
-
-    pub(crate) fn shuffled(&mut self, mut nodes: Vec<NodeId>) -> Vec<NodeId> {
-        nodes.shuffle(&mut self.rng);
-        nodes
-    }
-
-    pub(crate) fn seal(&self, address: &Address, context: &CausalContext) -> String {
-        self.cluster
-            .as_ref()
-            .map(|cluster| cluster.key.seal(&scope(address), context))
-            .unwrap_or_default()
-    }
-
-    /// Something that a partition should hold cannot be read: the partition is in doubt from now on.
-    pub(crate) fn damaged(
-        &mut self,
-        partition: PartitionId,
-        error: &dyn std::fmt::Display,
-        out: &mut Vec<Effect>,
-    ) -> Failure {
-        self.counters.damaged += 1;
-        let text = format!(
-            "A stored record is damaged: {error}. Partition {partition} answers for nothing here until it has been refilled from all its \
-             other owners, which goes on by itself."
-        );
-        self.warn_once("damaged", text, out);
-        self.doubt(partition, out);
-        Failure::Damaged {
-            detail: error.to_string(),
-        }
-    }
-
-    /// A hint cannot be read: what it was of comes from the other owners.
-    pub(crate) fn damaged_hint(&mut self, error: &dyn std::fmt::Display, out: &mut Vec<Effect>) -> Failure {
-        self.counters.damaged += 1;
-        self.warn_once("damaged-hint", format!("A stored hint is damaged: {error}."), out);
-        Failure::Damaged {
-            detail: error.to_string(),
         }
     }
 

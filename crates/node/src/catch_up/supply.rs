@@ -1,0 +1,118 @@
+//! What a co-owner lacks is read and sent, as much as fits in a page: nothing is kept here between two questions.
+
+use annulus_causality::{CausalContext, Object};
+use annulus_protocol::{Caught, CaughtObject, CaughtPart, Message, Want};
+use annulus_ring::{Address, NodeId};
+use annulus_storage::{Engine, Supplied, Supply};
+
+use super::{MAX_WANTS, PAGE_BYTES};
+use crate::io::Effect;
+use crate::node::Node;
+use crate::settings::Now;
+
+impl<E: Engine> Node<E> {
+    /// A co-owner asks for what it lacks.
+    pub(crate) fn on_catch_up(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        request: u64,
+        wants: Vec<Want>,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.refresh_shared();
+        let mut caught = Vec::new();
+        let mut left = PAGE_BYTES;
+        for want in wants.into_iter().take(MAX_WANTS) {
+            if left == 0 {
+                break;
+            }
+            let partition = want.partition;
+            let is_shared = self.catch_up.shared.contains(from, partition);
+            if is_shared {
+                self.is_told(now, from, partition, want.clock.clone());
+            }
+            let part = match is_shared {
+                true => self.supply(&want, &mut left, out),
+                false => CaughtPart::Refused,
+            };
+            caught.push(Caught { partition, part });
+        }
+        out.push(Effect::Send {
+            to: from,
+            message: Message::CaughtUp { request, caught },
+        });
+    }
+
+    fn supply(&mut self, want: &Want, left: &mut usize, out: &mut Vec<Effect>) -> CaughtPart {
+        let partition = want.partition;
+        let part = match &want.stream {
+            None => self
+                .replica
+                .supply(partition, &want.clock, *left)
+                .map(|supply| match supply {
+                    Supply::LogShort => CaughtPart::LogShort,
+                    Supply::Objects { clock, objects, more } => CaughtPart::Objects {
+                        clock,
+                        objects: objects.into_iter().map(caught_object).collect(),
+                        more,
+                    },
+                }),
+            Some(stream) => {
+                let streamed = self
+                    .replica
+                    .stream(partition, stream.from.as_ref(), &stream.fingerprints, *left);
+                streamed.map(|streamed| CaughtPart::Streamed {
+                    clock: streamed.clock,
+                    from: streamed.from,
+                    until: streamed.until,
+                    objects: streamed.objects.into_iter().map(streamed_object).collect(),
+                })
+            }
+        };
+        match part {
+            Ok(part) => {
+                let objects = match &part {
+                    CaughtPart::Objects { objects, .. } | CaughtPart::Streamed { objects, .. } => objects.as_slice(),
+                    _ => &[],
+                };
+                self.counters.supplied_objects += objects.len() as u64;
+                let bytes: usize = objects.iter().map(object_bytes).sum();
+                self.counters.supplied_bytes += bytes as u64;
+                *left = left.saturating_sub(bytes);
+                part
+            }
+            Err(error) => {
+                self.damaged(partition, &error, out);
+                CaughtPart::Refused
+            }
+        }
+    }
+}
+
+fn caught_object(supplied: Supplied) -> CaughtObject {
+    CaughtObject {
+        bucket: supplied.address.bucket,
+        key: supplied.address.key,
+        dots: supplied.dots,
+        object: supplied.object,
+    }
+}
+
+fn streamed_object((address, object): (Address, Object)) -> CaughtObject {
+    CaughtObject {
+        bucket: address.bucket,
+        key: address.key,
+        dots: CausalContext::new(),
+        object,
+    }
+}
+
+fn object_bytes(caught: &CaughtObject) -> usize {
+    let versions = caught.object.versions().iter();
+    let values: usize = versions.map(|(_, version)| version.value.len() + 64).sum();
+    values + caught.key.as_bytes().len() + 64
+}
