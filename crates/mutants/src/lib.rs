@@ -51,11 +51,13 @@ pub enum Mutant {
     UnboundedRequests,
     /// A version is shown after its time.
     ExpiredShown,
+    /// A counter's coordinator adds to what others have added, as if it were its own.
+    CounterFoldsOthers,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 22] = [
+    pub const ALL: [Mutant; 23] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -78,6 +80,7 @@ impl Mutant {
         Mutant::HintForgottenWhenSent,
         Mutant::UnboundedRequests,
         Mutant::ExpiredShown,
+        Mutant::CounterFoldsOthers,
     ];
 }
 

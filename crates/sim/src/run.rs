@@ -353,8 +353,8 @@ impl Run<'_> {
         for workload in workloads::ALL {
             if let Some(spec) = workload.bucket() {
                 let conflicts = match spec.conflicts.unwrap_or_default() {
-                    ConflictPolicy::Siblings => Conflicts::Siblings,
                     ConflictPolicy::LastWriteWins => Conflicts::Lww,
+                    _ => Conflicts::Siblings,
                 };
                 history.push(Record::Bucket(annulus_checker::Bucket {
                     name: workload.name().to_owned(),
