@@ -92,7 +92,7 @@ impl Clients {
 
 fn writes(request: &Request) -> bool {
     match request {
-        Request::Key(request) => matches!(request.operation, Operation::Write { .. }),
+        Request::Key(request) => request.operation.writes(),
         Request::DeclareBucket(..) | Request::DropBucket(_) => true,
         _ => false,
     }

@@ -53,11 +53,13 @@ pub enum Mutant {
     ExpiredShown,
     /// A counter's coordinator adds to what others have added, as if it were its own.
     CounterFoldsOthers,
+    /// An operation whose coordinator is lost or slow is begun by the next one, too.
+    OperationTakenOver,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 23] = [
+    pub const ALL: [Mutant; 24] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -81,6 +83,7 @@ impl Mutant {
         Mutant::UnboundedRequests,
         Mutant::ExpiredShown,
         Mutant::CounterFoldsOthers,
+        Mutant::OperationTakenOver,
     ];
 }
 

@@ -16,6 +16,7 @@ mod reads;
 mod settings;
 mod tasks;
 mod terms;
+mod typed;
 mod writes;
 
 pub use io::{ClientId, Effect, Input, Level};

@@ -25,6 +25,7 @@ use crate::metrics::{Counters, Usage};
 use crate::reads::PeerRead;
 use crate::settings::{Now, Settings};
 use crate::tasks::{Requester, TaskId, Tasks, Work};
+use crate::typed::LastTotals;
 use crate::writes::{PeerWrite, Who};
 
 /// After a restart a node waits so long for a majority of its peers before it serves by what it knows itself.
@@ -51,6 +52,7 @@ pub struct Node<E: Engine> {
     pub(crate) tasks: Tasks,
     pub(crate) durable: Durable,
     pub(crate) recent: RecentForwards,
+    pub(crate) last_totals: LastTotals,
     /// Dots of this node that were given to writes which never were, until a later write has brought them to the owners.
     pub(crate) voided: BTreeMap<PartitionId, CausalContext>,
     /// Forwarded writes whose answers may still come, by their task's number.
@@ -112,6 +114,7 @@ impl<E: Engine> Node<E> {
             tasks: Tasks::numbered_from(rng.random()),
             durable: Durable::default(),
             recent: RecentForwards::default(),
+            last_totals: LastTotals::default(),
             voided: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             latency: Latency::default(),

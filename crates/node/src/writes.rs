@@ -46,6 +46,14 @@ pub(crate) struct NewWrite {
     pub(crate) terms: Terms,
 }
 
+/// Who takes part in a write, and what its round wants done first.
+#[derive(Debug)]
+pub(crate) struct WritePlan {
+    pub(crate) who: Who,
+    round: WriteRound,
+    steps: Vec<WriteStep>,
+}
+
 impl<E: Engine> Node<E> {
     /// Coordinates a write, as an owner or as a fallback.
     pub(crate) fn start_write(&mut self, now: Now, requester: Requester, write: NewWrite, out: &mut Vec<Effect>) {
@@ -71,11 +79,25 @@ impl<E: Engine> Node<E> {
             found,
             terms,
         } = write;
-        let who = self.participants(&address);
-        let n = who.n();
+        let plan = self.plan_write(&address, &terms)?;
+        let known = self.known(&address, &plan, out)?.join(found);
+        let identity = identity.filter(|_| !planted(Mutant::DotForEachAttempt));
+        let (delta, token) = match &identity {
+            Some(identity) if known.context().contains(identity.dot) => {
+                self.same_delta(&address, identity, known, context)
+            }
+            _ => self.new_delta(now, &address, &known, (value, context, identity), &terms)?,
+        };
+        self.carry_out(now, requester, plan, (address, delta, token), &terms, out)
+    }
+
+    /// Who takes part; fails where they are too few.
+    pub(crate) fn plan_write(&self, address: &Address, terms: &Terms) -> Result<WritePlan, Failure> {
+        let who = self.participants(address);
         let mut steps = Vec::new();
         let round = WriteRound::start(&who.as_participants(), terms.w, terms.mode, &mut steps);
         if round.verdict() == Verdict::Unreachable {
+            let n = who.n();
             let answered = u8::try_from(who.reachable.iter().filter(|&&reachable| reachable).count()).unwrap_or(n);
             return Err(Failure::QuorumUnreachable {
                 required: terms.w,
@@ -84,19 +106,34 @@ impl<E: Engine> Node<E> {
                 outcome: Outcome::None,
             });
         }
-        let known = if who.is_owner() {
-            self.replica.read(&address)
-        } else {
-            self.replica.hinted(&address)
+        Ok(WritePlan { who, round, steps })
+    }
+
+    /// What this node knows of a key: as an owner its object, as a fallback its hints.
+    pub(crate) fn known(
+        &mut self,
+        address: &Address,
+        plan: &WritePlan,
+        out: &mut Vec<Effect>,
+    ) -> Result<Object, Failure> {
+        let known = match plan.who.is_owner() {
+            true => self.replica.read(address),
+            false => self.replica.hinted(address),
         };
-        let known = known.map_err(|error| self.damaged(&error, out))?.join(found);
-        let identity = identity.filter(|_| !planted(Mutant::DotForEachAttempt));
-        let (delta, token) = match &identity {
-            Some(identity) if known.context().contains(identity.dot) => {
-                self.same_delta(&address, identity, known, context)
-            }
-            _ => self.new_delta(now, &address, &known, (value, context, identity), &terms)?,
-        };
+        known.map_err(|error| self.damaged(&error, out))
+    }
+
+    /// Joins the delta here where this node is an owner, and sends it to the others.
+    pub(crate) fn carry_out(
+        &mut self,
+        now: Now,
+        requester: Requester,
+        plan: WritePlan,
+        (address, delta, token): (Address, Delta, String),
+        terms: &Terms,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        let WritePlan { who, round, steps } = plan;
         let id = self.tasks.number();
         if who.is_owner() {
             self.apply(&address, &delta)?;
@@ -109,7 +146,7 @@ impl<E: Engine> Node<E> {
             delta,
             durability: terms.durability,
             token,
-            n,
+            n: who.n(),
         };
         let mut task = Task::new(requester, now.monotonic, terms.deadline, Work::Write(Box::new(work)));
         let Work::Write(work) = &mut task.work else {

@@ -86,6 +86,7 @@ stories! {
     read_repair
     speculative_read
     take_over
+    counter
     siblings
     delete
     condition
