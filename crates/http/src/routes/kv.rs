@@ -1,4 +1,4 @@
-//! One key: PUT, GET, HEAD and DELETE, with everything that their headers say.
+//! One key: PUT, GET, HEAD and DELETE, with everything that their headers say. (POST: see `change.rs`.)
 
 use std::rc::Rc;
 
@@ -161,7 +161,7 @@ pub(crate) async fn delete<S: Service>(
     .await
 }
 
-async fn write<S: Service>(
+pub(crate) async fn write<S: Service>(
     connection: &Rc<Connection<S>>,
     bucket: Bucket,
     key: Key,
@@ -193,7 +193,7 @@ fn no_content(written: Written) -> Response {
 }
 
 /// `Annulus-Context`, at most once; the node knows whether it is genuine.
-fn context(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(crate) fn context(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut tokens = headers.get_all(response::CONTEXT).iter();
     let Some(token) = tokens.next() else { return Ok(None) };
     if tokens.next().is_some() {
@@ -206,7 +206,7 @@ fn context(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 /// `Content-Type`, at most once: it is stored as it is, so it must be one.
-fn content_type(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(crate) fn content_type(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let Some(value) = types.next() else { return Ok(None) };
     let text = value
@@ -240,7 +240,7 @@ pub(crate) fn is_token(text: &str) -> bool {
 }
 
 /// A value is returned as it came, and readers could not know that it was encoded.
-fn refuse_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn refuse_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
             Err(UNSUPPORTED_CONTENT_ENCODING.because("a value with Content-Encoding cannot be stored; send it plain"))
@@ -250,7 +250,7 @@ fn refuse_encoding(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// `Annulus-Meta-*`, sorted by name; lines of one name are one value, as RFC 9110 §5.3 joins them.
-fn meta(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
+pub(crate) fn meta(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
     let mut meta: Vec<(String, String)> = Vec::new();
     for (name, value) in headers {
         let Some(name) = name.as_str().strip_prefix(META_PREFIX) else {
