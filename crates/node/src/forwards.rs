@@ -480,12 +480,15 @@ impl<E: Engine> Node<E> {
             self.counters.expired += 1;
             return answer(None);
         }
-        // What is refused at the door is not remembered: it was not begun.
-        if let Err(failure) = self.admits() {
-            self.counters.count_reply(&Err(failure.clone()));
-            return answer(Some(Err(failure)));
+        if matches!(request.operation, Operation::Change { .. }) {
+            self.recent.begin(id);
         }
-        if request.operation.writes() {
+        // What is refused at the door was not begun. Of a write that is not remembered, as it may be begun later; of an operation it
+        // is: its sender goes on to another one.
+        if let Err(failure) = self.admits() {
+            return self.reply(now, Requester::Peer(id, attempt), Err(failure), out);
+        }
+        if is_write {
             self.recent.begin(id);
         }
         self.coordinate(now, Requester::Peer(id, attempt), (request, identity), deadline, out);

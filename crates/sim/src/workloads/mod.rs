@@ -1,6 +1,7 @@
 //! What clients do, each as a file: a workload draws the next request of a client from what that client and others have seen.
 
 mod batches;
+mod carts;
 mod churn;
 mod counters;
 mod cycles;
@@ -10,12 +11,13 @@ mod listings;
 mod lww;
 mod registers;
 mod sets;
+mod tallies;
 mod ttl;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use annulus_causality::ConflictPolicy;
+use annulus_causality::{Change, ConflictPolicy};
 use annulus_coordinator::{BucketSpec, Condition, Durability, Level, Mode, Options};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -36,7 +38,7 @@ pub(crate) trait Workload: Sync {
     fn calls(&self, rng: &mut StdRng, seen: &Seen<'_>) -> Vec<Call>;
 }
 
-pub(crate) const ALL: [&dyn Workload; 11] = [
+pub(crate) const ALL: [&dyn Workload; 13] = [
     &registers::Registers,
     &sets::Sets,
     &counters::Counters,
@@ -48,6 +50,8 @@ pub(crate) const ALL: [&dyn Workload; 11] = [
     &batches::Batches,
     &ttl::Ttl,
     &lww::Lww,
+    &tallies::Tallies,
+    &carts::Carts,
 ];
 
 /// The workload where none is drawn: plain registers, if they are allowed.
@@ -79,6 +83,11 @@ pub(crate) enum Ask {
     },
     List {
         limit: usize,
+    },
+    /// An operation on a counter or a set.
+    Change {
+        change: Change,
+        token: Option<String>,
     },
     /// A write with another key's context, which is to be refused.
     Foreign {
