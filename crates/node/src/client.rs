@@ -153,10 +153,10 @@ impl<E: Engine> Node<E> {
             deadline,
             ..self.terms(now, &config, &request.options)?
         };
-        refuse_misfit(&request, terms.policy)?;
         let address = self.address(&request.bucket, &request.key, config.n)?;
-        if let Some(given) = identity.as_deref()
-            && given.n != config.n
+        // Who passed it on found nothing amiss.
+        if identity.as_deref().is_some_and(|given| given.n != config.n)
+            || request.operation.misfit(terms.policy).is_some()
         {
             let bucket = request.bucket.as_str();
             let reason = format!("the nodes differ about bucket {bucket}, which is being declared; try again");

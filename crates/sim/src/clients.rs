@@ -265,7 +265,7 @@ impl Clients {
             None => self.operations.push(operation),
             Some(asked) => {
                 let shown = match reply {
-                    Some(Ok(Answer::Found(found))) => Some((typed::shown(found), found.token.clone())),
+                    Some(Ok(Answer::Found(found))) => typed::shown(found).map(|shown| (shown, found.token.clone())),
                     _ => None,
                 };
                 let done = typed::Done {

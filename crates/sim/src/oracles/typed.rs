@@ -86,10 +86,14 @@ pub(crate) struct Typed {
     done: BTreeMap<(&'static str, String), Vec<Done>>,
 }
 
-/// The document that a read found.
-pub(crate) fn shown(found: &Found) -> Option<String> {
-    let version = found.versions.first()?;
-    Some(String::from_utf8_lossy(&version.value).into_owned())
+/// The document that a read found; nothing where the node does not know what kind of key it is: its disk was lost, and with
+/// it, for a moment, the declaration.
+pub(crate) fn shown(found: &Found) -> Option<Option<String>> {
+    match &found.versions[..] {
+        [] => Some(None),
+        [version] if version.content_type.is_some() => Some(Some(String::from_utf8_lossy(&version.value).into_owned())),
+        _ => None,
+    }
 }
 
 /// What is known of the faults of a run.
