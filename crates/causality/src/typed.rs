@@ -265,6 +265,7 @@ impl Object {
         let is_own = |known: Dot, total: Total| match standing {
             _ if planted(Mutant::CounterFoldsOthers) => true,
             Standing::Owner => total.as_owner && known.actor == actor,
+            Standing::Fallback { .. } if planted(Mutant::OldTotalAddedTo) => !total.as_owner && known.actor == actor,
             Standing::Fallback { last } => !total.as_owner && last == Some(known) && known.actor == actor,
         };
         let totals = self

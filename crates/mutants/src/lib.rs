@@ -53,13 +53,15 @@ pub enum Mutant {
     ExpiredShown,
     /// A counter's coordinator adds to what others have added, as if it were its own.
     CounterFoldsOthers,
+    /// A fallback adds to whatever total of its own it still has a hint of.
+    OldTotalAddedTo,
     /// An operation whose coordinator is lost or slow is begun by the next one, too.
     OperationTakenOver,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 24] = [
+    pub const ALL: [Mutant; 25] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -83,6 +85,7 @@ impl Mutant {
         Mutant::UnboundedRequests,
         Mutant::ExpiredShown,
         Mutant::CounterFoldsOthers,
+        Mutant::OldTotalAddedTo,
         Mutant::OperationTakenOver,
     ];
 }
