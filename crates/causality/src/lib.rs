@@ -21,6 +21,7 @@ mod dot;
 mod object;
 mod time;
 mod token;
+mod typed;
 mod version;
 
 pub use codec::{DecodeError, DecodeErrorKind, Reader, put_bytes, put_u8, put_varint};
@@ -29,4 +30,8 @@ pub use dot::{Actor, Dot};
 pub use object::{ConflictPolicy, Object, etag};
 pub use time::{HybridClock, Instant, MAX_SKEW, SkewError, Timestamp};
 pub use token::{MAX_TOKEN_BYTES, TokenError, TokenKey, sealed_bytes};
+pub use typed::{
+    Change, ChangeError, Contribution, Element, Field, MAX_COLLECTION_BYTES, MAX_ELEMENT_BYTES, MAX_ENTRIES,
+    MAX_FIELD_BYTES, Standing,
+};
 pub use version::Version;

@@ -17,7 +17,7 @@ use crate::context::CausalContext;
 use crate::dot::Dot;
 use crate::version::Version;
 
-/// What becomes of concurrent versions. Replicas store and join them alike under either.
+/// What becomes of concurrent versions. Replicas store and join them alike under each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ConflictPolicy {
     /// Readers get them all; a write replaces what its client's context covers.
@@ -31,6 +31,22 @@ pub enum ConflictPolicy {
     /// replaced shows again if the winner is deleted by someone who had not seen it: to that delete it is concurrent.
     #[serde(rename = "lww")]
     LastWriteWins,
+    /// The versions are what actors have added; readers get their sum. See [`crate::Change`].
+    #[serde(rename = "counter")]
+    Counter,
+    /// The versions are elements; readers get them all in one array, and adding wins over removing.
+    #[serde(rename = "set")]
+    Set,
+    /// The versions are fields' values; readers get them in one object, of each field the last.
+    #[serde(rename = "map")]
+    Map,
+}
+
+impl ConflictPolicy {
+    /// Whether keys are changed by operations, and not written.
+    pub const fn is_typed(self) -> bool {
+        matches!(self, Self::Counter | Self::Set | Self::Map)
+    }
 }
 
 /// A key's live versions, each under its dot, and a causal context: a dot in it without a live version was superseded or
@@ -168,13 +184,13 @@ impl Object {
     ) -> Self {
         debug_assert!(dot.counter > 0, "0 is not a dot");
         let mut versions = match (policy, context) {
-            (ConflictPolicy::Siblings, Some(seen)) => self
+            (ConflictPolicy::LastWriteWins, _) | (_, None) => Vec::new(),
+            (_, Some(seen)) => self
                 .versions
                 .iter()
                 .filter(|(dot, _)| !seen.contains(*dot))
                 .cloned()
                 .collect(),
-            _ => Vec::new(),
         };
         if let Some(version) = version {
             let index = versions.partition_point(|(other, _)| *other < dot);
@@ -215,10 +231,14 @@ impl Object {
     ///
     /// Under [`ConflictPolicy::LastWriteWins`] that is the winner, or nothing where the winner has expired: the passing
     /// of time never brings an older version back.
+    ///
+    /// Of a counter, a set or a map: every version that contributes to what [`Object::shown`] makes of them.
     pub fn visible(&self, wall_ms: u64, policy: ConflictPolicy) -> Vec<&Version> {
         let mut visible: Vec<&Version> = match policy {
             ConflictPolicy::Siblings => self.versions.iter().map(|(_, version)| version).collect(),
             ConflictPolicy::LastWriteWins => self.winner().into_iter().collect(),
+            // They never expire, and two that are equal count twice.
+            typed => return self.contributions(typed),
         };
         visible.retain(|version| !version.is_expired(wall_ms) || planted(Mutant::ExpiredShown));
         visible.sort_by_key(|version| (version.content_hash(), version.modified));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use annulus_causality::{CausalContext, Version};
+use annulus_causality::{CausalContext, Change, ConflictPolicy, Version};
 use annulus_ring::{Bucket, Key};
 use bytes::Bytes;
 
@@ -101,6 +101,44 @@ pub enum Operation {
         /// Guard, if any.
         condition: Option<Condition>,
     },
+    /// An operation on a counter, a set or a map: POST.
+    Change {
+        /// What is done.
+        change: Change,
+        /// As for a write.
+        token: Option<String>,
+    },
+}
+
+impl Operation {
+    /// Whether the key may be another one afterwards.
+    pub fn writes(&self) -> bool {
+        !matches!(self, Operation::Get)
+    }
+
+    /// Why a key of this bucket cannot be asked this; `None` where it can.
+    pub fn misfit(&self, policy: ConflictPolicy) -> Option<&'static str> {
+        let is_put = matches!(self, Operation::Write { value: Some(_), .. });
+        match (self, policy) {
+            (Operation::Change { change, .. }, _) if change.policy() == policy => None,
+            (Operation::Change { .. }, _) => Some(takes(policy)),
+            (_, policy) if is_put && policy.is_typed() => Some(takes(policy)),
+            _ => None,
+        }
+    }
+}
+
+/// What changes a key of a bucket, in words.
+fn takes(policy: ConflictPolicy) -> &'static str {
+    match policy {
+        ConflictPolicy::Counter => "its keys are counters, and take POST with op=increment, and DELETE",
+        ConflictPolicy::Set => "its keys are sets, and take POST with op=add or op=remove, and DELETE",
+        ConflictPolicy::Map => "its keys are maps, and take POST with op=set or op=unset, and DELETE",
+        ConflictPolicy::Siblings | ConflictPolicy::LastWriteWins => {
+            "its keys hold values, and take PUT and DELETE; only a bucket that is declared with conflicts counter, set or \
+             map takes POST"
+        }
+    }
 }
 
 /// A request about one key.
@@ -158,8 +196,8 @@ pub struct BucketConfig {
     pub mode: Mode,
     /// Default of `?durability=`.
     pub durability: Durability,
-    /// `siblings` or `lww`.
-    pub conflicts: annulus_causality::ConflictPolicy,
+    /// `siblings`, `lww`, `counter`, `set` or `map`.
+    pub conflicts: ConflictPolicy,
     /// Versions expire so long after they were written.
     pub ttl: Option<Duration>,
     /// A write that would leave more siblings than this is refused, 1 to 1024.
@@ -180,7 +218,7 @@ pub struct BucketSpec {
     /// See [`BucketConfig::durability`].
     pub durability: Option<Durability>,
     /// See [`BucketConfig::conflicts`].
-    pub conflicts: Option<annulus_causality::ConflictPolicy>,
+    pub conflicts: Option<ConflictPolicy>,
     /// See [`BucketConfig::ttl`].
     pub ttl: Option<Duration>,
     /// See [`BucketConfig::max_siblings`].
@@ -190,7 +228,7 @@ pub struct BucketSpec {
 /// Everything a client can ask of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// GET, HEAD, PUT, DELETE of a key.
+    /// GET, HEAD, PUT, POST, DELETE of a key.
     Key(KeyRequest),
     /// The same in a session.
     InSession {
@@ -222,7 +260,8 @@ pub enum Request {
 /// What a read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The live values, equal ones once, in the stable order; empty where there is none.
+    /// The live values, equal ones once, in the stable order; empty where there is none. Of a counter, a set or a map
+    /// the one JSON document that shows it.
     pub versions: Vec<Version>,
     /// Equal where the set of values is equal.
     pub etag: u128,
@@ -327,7 +366,7 @@ pub struct Page {
 pub enum Answer {
     /// To a GET.
     Found(Found),
-    /// To a PUT or DELETE.
+    /// To a PUT, POST or DELETE.
     Written(Written),
     /// To either in a session.
     InSession {
@@ -421,6 +460,20 @@ pub enum Failure {
         siblings: usize,
         /// `max_siblings`.
         limit: u16,
+    },
+    /// `400`: the bucket's keys are of a kind that does not take this.
+    #[error("bucket {bucket} does not take this: {detail}")]
+    WrongOperation {
+        /// Its name.
+        bucket: String,
+        /// What it takes instead.
+        detail: String,
+    },
+    /// `409`: a counter, set or map would grow beyond a bound.
+    #[error("the operation was refused: {detail}")]
+    LimitReached {
+        /// Which bound, and what to do.
+        detail: String,
     },
     /// `412`: the condition does not hold.
     #[error("the condition does not hold")]

@@ -43,7 +43,25 @@ pub(crate) fn options(query: Option<&str>) -> Result<Options, Problem> {
     if query.is_none() {
         return Ok(Options::default());
     }
-    let [r, w, sloppy, durability, timeout] = parse(query, ["r", "w", "sloppy", "durability", "timeout"])?;
+    to_options(parse(query, OPTIONS)?)
+}
+
+/// The same beside three others.
+pub(crate) fn options_and<'q>(
+    query: Option<&'q str>,
+    [a, b, c]: [&'static str; 3],
+) -> Result<(Options, [Option<Cow<'q, [u8]>>; 3]), Problem> {
+    let [r, w, sloppy, durability, timeout] = OPTIONS;
+    let [a, b, c, options @ ..] = parse(query, [a, b, c, r, w, sloppy, durability, timeout])?;
+    Ok((to_options(options)?, [a, b, c]))
+}
+
+/// The parameters that say how a request about a key is done.
+const OPTIONS: [&str; 5] = ["r", "w", "sloppy", "durability", "timeout"];
+
+/// Their values, in that order.
+fn to_options(values: [Option<Cow<'_, [u8]>>; 5]) -> Result<Options, Problem> {
+    let [r, w, sloppy, durability, timeout] = values;
     Ok(Options {
         r: r.map(|value| level("r", &text("r", &value)?)).transpose()?,
         w: w.map(|value| level("w", &text("w", &value)?)).transpose()?,

@@ -49,6 +49,8 @@ kinds! {
     NO_SUCH_ROUTE = "no-such-route", NOT_FOUND, "Nothing is served at this path";
     METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "The path does not take this method";
     BUCKET_HOLDS_KEYS = "bucket-holds-keys", CONFLICT, "The bucket holds keys";
+    WRONG_OPERATION = "wrong-operation", BAD_REQUEST, "The bucket does not take this operation";
+    LIMIT_REACHED = "limit-reached", CONFLICT, "The counter, set or map cannot grow";
     TOO_MANY_SIBLINGS = "too-many-siblings", CONFLICT, "The key has too many siblings";
     CONDITION_FAILED = "condition-failed", PRECONDITION_FAILED, "The condition does not hold";
     VALUE_TOO_LARGE = "value-too-large", PAYLOAD_TOO_LARGE, "The value is too large";
@@ -217,6 +219,8 @@ impl From<Failure> for Problem {
                     .fact("siblings", siblings)
                     .fact("limit", limit)
             }
+            Failure::WrongOperation { bucket, .. } => WRONG_OPERATION.because(detail).fact("bucket", bucket),
+            Failure::LimitReached { .. } => LIMIT_REACHED.because(detail),
             Failure::ConditionFailed { etag } => condition_failed(etag),
             Failure::QuorumUnreachable {
                 required,

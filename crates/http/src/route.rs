@@ -18,7 +18,7 @@ use crate::{
     },
     request_head,
     response::Response,
-    routes::{batch, buckets, cluster, kv, list, operations},
+    routes::{batch, buckets, change, cluster, kv, list, operations},
     server::{Connection, Service},
 };
 
@@ -85,6 +85,10 @@ async fn dispatch<S: Service>(
         (Target::Key(bucket, key), Verb::Get) => (Route::ReadKey, kv::read(connection, bucket, key, head).await),
         (Target::Key(bucket, key), Verb::Put) => (Route::WriteKey, kv::put(connection, bucket, key, head, body).await),
         (Target::Key(bucket, key), Verb::Delete) => (Route::DeleteKey, kv::delete(connection, bucket, key, head).await),
+        (Target::Key(bucket, key), Verb::Post) => (
+            Route::WriteKey,
+            Box::pin(change::post(connection, bucket, key, head, body)).await,
+        ),
         // The rarer ones in boxes: the future of a connection is as large as its largest.
         (Target::List(bucket), Verb::Get) => (Route::List, Box::pin(list::page(connection, bucket, head)).await),
         (Target::Batch, Verb::Post) => (
@@ -181,7 +185,7 @@ impl Target {
 
     fn allowed(&self) -> &'static str {
         match self {
-            Target::Key(..) => "GET, HEAD, PUT, DELETE",
+            Target::Key(..) => "GET, HEAD, PUT, POST, DELETE",
             Target::Bucket(_) => "GET, HEAD, PUT, DELETE",
             Target::Batch => "POST",
             Target::RingPath(_) => "GET, HEAD, POST",

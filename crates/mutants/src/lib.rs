@@ -59,11 +59,17 @@ pub enum Mutant {
     DoubtIgnored,
     /// A read does not look at what its session has seen.
     SessionIgnored,
+    /// A counter's coordinator adds to what others have added, as if it were its own.
+    CounterFoldsOthers,
+    /// A fallback adds to whatever total of its own it still has a hint of.
+    OldTotalAddedTo,
+    /// An operation whose coordinator is lost or slow is begun by the next one, too.
+    OperationTakenOver,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 26] = [
+    pub const ALL: [Mutant; 29] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -90,6 +96,9 @@ impl Mutant {
         Mutant::TrustedAfterOne,
         Mutant::DoubtIgnored,
         Mutant::SessionIgnored,
+        Mutant::CounterFoldsOthers,
+        Mutant::OldTotalAddedTo,
+        Mutant::OperationTakenOver,
     ];
 }
 

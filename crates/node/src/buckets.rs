@@ -188,13 +188,20 @@ impl<E: Engine> Node<E> {
                 "zero would expire every value at once; leave it out to keep values".into(),
             );
         }
+        let conflicts = spec.conflicts.unwrap_or(defaults.conflicts);
+        if conflicts.is_typed() && spec.ttl.is_some() {
+            return invalid(
+                "ttl",
+                "counters, sets and maps do not expire: their contributions would go one by one; leave it out".into(),
+            );
+        }
         Ok(BucketConfig {
             n,
             r: spec.r.unwrap_or(defaults.r),
             w: spec.w.unwrap_or(defaults.w),
             mode: spec.mode.unwrap_or(defaults.mode),
             durability: spec.durability.unwrap_or(defaults.durability),
-            conflicts: spec.conflicts.unwrap_or(defaults.conflicts),
+            conflicts,
             ttl: spec.ttl,
             max_siblings,
         })

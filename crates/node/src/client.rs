@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use annulus_causality::{Object, TokenError};
+use annulus_causality::{ConflictPolicy, Object, TokenError};
 use annulus_coordinator::{
     Answer, BucketConfig, ClusterView, Failure, KeyRequest, LocateView, MemberView, Operation, Options, Reply, Request,
     RingView,
@@ -18,6 +18,7 @@ use crate::reads::{Guarded, NewRead, Then};
 use crate::settings::Now;
 use crate::tasks::Requester;
 use crate::terms::Terms;
+use crate::typed::NewChange;
 use crate::writes::NewWrite;
 
 impl<E: Engine> Node<E> {
@@ -100,6 +101,7 @@ impl<E: Engine> Node<E> {
         self.admits()?;
         let config = self.bucket_config(&request.bucket);
         let terms = self.terms(now, &config, &request.options)?;
+        refuse_misfit(&request, terms.policy)?;
         let address = self.address(&request.bucket, &request.key, config.n)?;
         let who = self.participants(&address);
         let is_read = request.operation == Operation::Get;
@@ -117,11 +119,14 @@ impl<E: Engine> Node<E> {
             return self.try_coordinate(now, requester, (request, None), (address, terms), out);
         }
         // A context is checked where the client is: one that cannot be right goes no further.
-        if let Operation::Write { token: Some(token), .. } = &request.operation {
+        if let Operation::Write { token: Some(token), .. } | Operation::Change { token: Some(token), .. } =
+            &request.operation
+        {
             self.open_token(&address, token)?;
         }
         let required = if is_read { terms.r } else { terms.w };
-        let identity = (!is_read).then(|| Box::new(self.identity(now, address.partition, &terms)));
+        let is_write = matches!(request.operation, Operation::Write { .. });
+        let identity = is_write.then(|| Box::new(self.identity(now, address.partition, &terms)));
         let forward = NewForward {
             request,
             identity,
@@ -163,8 +168,12 @@ impl<E: Engine> Node<E> {
             ..self.terms(now, &config, &request.options)?
         };
         let address = self.address(&request.bucket, &request.key, config.n)?;
+        // Who passed it on found nothing amiss.
         let given = identity.as_deref().map(|identity| identity.n);
-        if given.is_some_and(|n| n != config.n) || request.seen.as_ref().is_some_and(|seen| seen.n != config.n) {
+        if given.is_some_and(|n| n != config.n)
+            || request.seen.as_ref().is_some_and(|seen| seen.n != config.n)
+            || request.operation.misfit(terms.policy).is_some()
+        {
             let bucket = request.bucket.as_str();
             let reason = format!("the nodes differ about bucket {bucket}, which is being declared; try again");
             return Err(Failure::NotReady { reason });
@@ -198,6 +207,18 @@ impl<E: Engine> Node<E> {
                     then: Then::Reply,
                 };
                 self.start_read(now, requester, read, out);
+            }
+            Operation::Change { change, token } => {
+                let context = token.map(|token| self.open_token(&address, &token)).transpose()?;
+                let change = NewChange {
+                    address,
+                    change,
+                    context,
+                    found: None,
+                    seen,
+                    terms,
+                };
+                self.start_change(now, requester, change, out);
             }
             Operation::Write {
                 value,
@@ -293,6 +314,17 @@ impl<E: Engine> Node<E> {
             owners: names(list.owners),
             fallbacks: names(list.fallbacks),
         }))
+    }
+}
+
+/// Counters, sets and maps are changed by operations, values are written.
+fn refuse_misfit(request: &KeyRequest, policy: ConflictPolicy) -> Result<(), Failure> {
+    match request.operation.misfit(policy) {
+        Some(detail) => Err(Failure::WrongOperation {
+            bucket: request.bucket.as_str().to_owned(),
+            detail: detail.to_owned(),
+        }),
+        None => Ok(()),
     }
 }
 

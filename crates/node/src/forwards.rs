@@ -73,6 +73,10 @@ impl Attempts {
         self.asked.iter().any(|attempt| attempt.node == peer)
     }
 
+    fn have_lost(&self, peer: NodeId) -> bool {
+        self.lost.iter().any(|attempt| attempt.node == peer)
+    }
+
     fn last_asked(&self) -> Option<NodeId> {
         self.asked.last().map(|attempt| attempt.node)
     }
@@ -136,9 +140,32 @@ impl ForwardWork {
         self.outcome() == Outcome::Unknown && wrote_nothing(reply)
     }
 
+    /// Whoever begins it begins something of its own: another one may be asked only where nobody can have begun it.
+    fn is_exclusive(&self) -> bool {
+        matches!(self.request.operation, Operation::Change { .. }) && !planted(Mutant::OperationTakenOver)
+    }
+
+    /// It may have been begun already. Who was asked is then only asked what became of it, and nobody else is.
+    fn may_only_ask_again(&self) -> bool {
+        self.is_exclusive() && !self.attempts.are_settled()
+    }
+
+    /// Who was asked does not know of it, and nobody else may be asked: no answer will come.
+    fn is_forgotten(&self) -> bool {
+        let may_be_back = |node: &NodeId| self.attempts.have_lost(*node);
+        self.may_only_ask_again() && !self.attempts.await_any() && !self.candidates.iter().any(may_be_back)
+    }
+
+    /// The next one to ask: its place among the candidates.
+    fn next(&self, is_reachable: impl Fn(NodeId) -> bool) -> Option<usize> {
+        let may_be_asked = |node| !self.may_only_ask_again() || self.attempts.have_lost(node);
+        self.candidates
+            .iter()
+            .rposition(|&node| is_reachable(node) && may_be_asked(node))
+    }
+
     fn outcome(&self) -> Outcome {
-        let is_write = matches!(self.request.operation, Operation::Write { .. });
-        match self.attempts.are_settled() || !is_write {
+        match self.attempts.are_settled() || !self.request.operation.writes() {
             true => Outcome::None,
             false => Outcome::Unknown,
         }
@@ -198,15 +225,16 @@ impl<E: Engine> Node<E> {
     }
 
     /// Asks the next candidate that can be reached, else the last that was asked once more, as its answer may be lost; where there is
-    /// none and nobody can have begun, the request fails.
+    /// none and nobody can have begun, the request fails. (An operation: see [`ForwardWork::may_only_ask_again`].)
     fn forward_on(&mut self, now: Now, id: TaskId, mut task: Task, out: &mut Vec<Effect>) {
         let Work::Forward(work) = &mut task.work else { return };
         let deadline = task.deadline;
         work.take_over_at = deadline;
-        let place = work.candidates.iter().rposition(|&node| self.is_reachable(node));
+        let place = work.next(|node| self.is_reachable(node));
+        let only_asks = work.may_only_ask_again();
         let again = || work.attempts.last_asked().filter(|&node| node != self.me);
         let Some(next) = place.map(|place| work.candidates[place]).or_else(again) else {
-            if work.attempts.are_settled() {
+            if work.attempts.are_settled() || work.is_forgotten() {
                 let failure = work.unreachable();
                 return self.end_forward(now, id, task, Err(failure), out);
             }
@@ -224,8 +252,16 @@ impl<E: Engine> Node<E> {
                 Err(failure) => self.reply(now, requester, Err(failure), out),
             };
         }
-        let start_by = deadline.min(now.monotonic + self.latency.take_over(next));
-        work.take_over_at = start_by;
+        let take_over_at = match work.is_exclusive() {
+            true => deadline,
+            false => deadline.min(now.monotonic + self.latency.take_over(next)),
+        };
+        let start_by = match only_asks {
+            // Past already: who does not remember the request, for whatever reason, does not begin it.
+            true => Instant::ZERO,
+            false => self.on_clock_of(next, now, take_over_at),
+        };
+        work.take_over_at = take_over_at;
         let message = Message::Forward {
             id: RequestId {
                 origin: self.me,
@@ -233,13 +269,13 @@ impl<E: Engine> Node<E> {
                 number: id,
             },
             attempt,
-            start_by: self.on_clock_of(next, now, start_by),
+            start_by,
             deadline: self.on_clock_of(next, now, deadline),
             identity: work.identity.clone(),
             request: work.request.clone(),
         };
         out.push(Effect::Send { to: next, message });
-        self.tasks.keep(id, task, start_by);
+        self.tasks.keep(id, task, take_over_at);
     }
 
     /// The coordinator answered; or it read the forward too late, and did nothing.
@@ -439,15 +475,18 @@ impl<E: Engine> Node<E> {
             Some(Recent::Done(reply)) => return answer(Some(reply.clone())),
             None => {}
         }
-        if now.monotonic > start_by && !planted(Mutant::LateForwardBegun) {
+        if now.monotonic >= start_by && !planted(Mutant::LateForwardBegun) {
             // The sender asks another owner by now.
             self.counters.expired += 1;
             return answer(None);
         }
-        // What is refused at the door is not remembered: it was not begun.
+        if matches!(request.operation, Operation::Change { .. }) {
+            self.recent.begin(id);
+        }
+        // What is refused at the door was not begun. Of a write that is not remembered, as it may be begun later; of an operation it
+        // is: its sender goes on to another one.
         if let Err(failure) = self.admits() {
-            self.counters.count_reply(&Err(failure.clone()));
-            return answer(Some(Err(failure)));
+            return self.reply(now, Requester::Peer(id, attempt), Err(failure), out);
         }
         if is_write {
             self.recent.begin(id);

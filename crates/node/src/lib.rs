@@ -21,6 +21,7 @@ mod sessions;
 mod settings;
 mod tasks;
 mod terms;
+mod typed;
 mod witness;
 mod writes;
 

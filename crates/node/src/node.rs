@@ -11,7 +11,6 @@ use annulus_protocol::{Message, PROTOCOL_MAX, PROTOCOL_MIN, Refusal, WireKey};
 use annulus_ring::{Address, Member, NodeId, PartitionId};
 use annulus_storage::{Engine, Replica};
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::buckets::{Registry, Stored};
@@ -27,6 +26,7 @@ use crate::reads::PeerRead;
 use crate::sessions::Sessions;
 use crate::settings::{Now, Settings};
 use crate::tasks::{Requester, TaskId, Tasks, Work};
+use crate::typed::LastTotals;
 use crate::witness::Witness;
 use crate::writes::PeerWrite;
 
@@ -52,6 +52,7 @@ pub struct Node<E: Engine> {
     pub(crate) tasks: Tasks,
     pub(crate) durable: Durable,
     pub(crate) recent: RecentForwards,
+    pub(crate) last_totals: LastTotals,
     /// Dots of this node that were given to writes which never were, until a later write has brought them to the owners.
     pub(crate) voided: BTreeMap<PartitionId, CausalContext>,
     /// Forwarded writes whose answers may still come, by their task's number.
@@ -119,6 +120,7 @@ impl<E: Engine> Node<E> {
             tasks: Tasks::numbered_from(rng.random()),
             durable: Durable::default(),
             recent: RecentForwards::default(),
+            last_totals: LastTotals::default(),
             voided: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             sessions: Sessions::default(),

@@ -1,6 +1,6 @@
 //! A read is answered from what enough owners know, and leaves those that knew less repaired.
 
-use annulus_causality::{CausalContext, Object};
+use annulus_causality::{CausalContext, Object, Version};
 use annulus_coordinator::{
     Answer, Condition, Failure, Found, NewValue, Outcome, ReadRound, ReadStep, ReadVerdict, Reply,
 };
@@ -15,6 +15,7 @@ use crate::sessions::Pause;
 use crate::settings::Now;
 use crate::tasks::{Requester, Task, TaskId, Work};
 use crate::terms::Terms;
+use crate::typed::NewChange;
 use crate::writes::{NewWrite, Who};
 
 /// A read that this node coordinates.
@@ -49,6 +50,8 @@ pub(crate) enum Then {
     Reply,
     /// A guarded write, which goes on where the condition holds.
     Write(Option<Box<Guarded>>),
+    /// A change whose client has seen more than its coordinator.
+    Change(Option<Box<NewChange>>),
 }
 
 /// A write behind a condition.
@@ -278,7 +281,9 @@ impl<E: Engine> Node<E> {
                 self.reply(now, requester, reply, out);
             }
             // A guard is only as good as what it knows: it takes a whole quorum.
-            Then::Write(_) if verdict != ReadVerdict::Met => self.reply(now, requester, Err(failure), out),
+            Then::Write(_) | Then::Change(_) if verdict != ReadVerdict::Met => {
+                self.reply(now, requester, Err(failure), out)
+            }
             Then::Write(guarded) => {
                 let guarded = guarded.take();
                 let (address, merged, terms) = (work.address.clone(), work.round.merged().clone(), work.terms);
@@ -287,15 +292,21 @@ impl<E: Engine> Node<E> {
                     self.guarded_write(now, requester, (*guarded, seen), (address, merged, terms), out);
                 }
             }
+            Then::Change(change) => {
+                if let Some(change) = change.take() {
+                    let found = Some(work.round.merged().clone());
+                    self.start_change(now, requester, NewChange { found, ..*change }, out);
+                }
+            }
         }
     }
 
     fn found(&self, now: Now, work: &ReadWork, answered: u8) -> Reply {
         let merged = work.round.merged();
-        let visible = merged.visible(now.wall_millis, work.terms.policy);
+        let versions = merged.shown(now.wall_millis, work.terms.policy);
         Ok(Answer::Found(Found {
-            etag: annulus_causality::etag(&visible),
-            versions: visible.into_iter().cloned().collect(),
+            etag: etag(&versions),
+            versions,
             token: self.seal(&work.address, merged.context()),
             answered,
             n: work.n,
@@ -317,8 +328,8 @@ impl<E: Engine> Node<E> {
             Ok(local) => local.join(merged.clone()),
             Err(_) => merged.clone(),
         };
-        let visible = current.visible(now.wall_millis, terms.policy);
-        let etag = (!visible.is_empty()).then(|| annulus_causality::etag(&visible));
+        let shown = current.shown(now.wall_millis, terms.policy);
+        let etag = (!shown.is_empty()).then(|| etag(&shown));
         let is_written = |identity: &WriteIdentity| current.context().contains(identity.dot);
         let context = match guarded.context {
             // What an earlier attempt has written was guarded then; what came after it the writer has not seen.
@@ -404,6 +415,10 @@ pub(crate) struct PeerRead {
     pub(crate) at: annulus_protocol::WireKey,
     pub(crate) digest: Option<u64>,
     pub(crate) hints: bool,
+}
+
+fn etag(shown: &[Version]) -> u128 {
+    annulus_causality::etag(&shown.iter().collect::<Vec<_>>())
 }
 
 fn holds(condition: &Condition, etag: Option<u128>) -> bool {

@@ -51,6 +51,14 @@ pub(crate) struct NewWrite {
     pub(crate) terms: Terms,
 }
 
+/// Who takes part in a write, and what its round wants done first.
+#[derive(Debug)]
+pub(crate) struct WritePlan {
+    pub(crate) who: Who,
+    round: WriteRound,
+    steps: Vec<WriteStep>,
+}
+
 impl<E: Engine> Node<E> {
     /// Coordinates a write, as an owner or as a fallback.
     pub(crate) fn start_write(&mut self, now: Now, requester: Requester, write: NewWrite, out: &mut Vec<Effect>) {
@@ -77,30 +85,8 @@ impl<E: Engine> Node<E> {
             seen,
             terms,
         } = write;
-        let who = self.participants(&address);
-        let n = who.n();
-        let mut steps = Vec::new();
-        let round = WriteRound::start(&who.as_participants(), terms.w, terms.mode, &mut steps);
-        if round.verdict() == Verdict::Unreachable {
-            let answered = u8::try_from(who.reachable.iter().filter(|&&reachable| reachable).count()).unwrap_or(n);
-            return Err(Failure::QuorumUnreachable {
-                required: terms.w,
-                answered,
-                n,
-                outcome: Outcome::None,
-            });
-        }
-        let known = match who.is_owner() {
-            true => self
-                .replica
-                .read(&address)
-                .map_err(|error| self.damaged(address.partition, &error, out)),
-            false => self
-                .replica
-                .hinted(&address)
-                .map_err(|error| self.damaged_hint(&error, out)),
-        };
-        let known = known?.join(found);
+        let plan = self.plan_write(&address, &terms)?;
+        let known = self.known(&address, &plan, out)?.join(found);
         let identity = identity.filter(|_| !planted(Mutant::DotForEachAttempt));
         let in_session = seen.is_some();
         let (delta, seen) = match &identity {
@@ -114,6 +100,55 @@ impl<E: Engine> Node<E> {
         };
         let token = self.seal(&address, &seen);
         let seen = in_session.then_some(seen);
+        self.carry_out(now, requester, plan, (address, delta, token, seen), &terms, out)
+    }
+
+    /// Who takes part; fails where they are too few.
+    pub(crate) fn plan_write(&self, address: &Address, terms: &Terms) -> Result<WritePlan, Failure> {
+        let who = self.participants(address);
+        let mut steps = Vec::new();
+        let round = WriteRound::start(&who.as_participants(), terms.w, terms.mode, &mut steps);
+        if round.verdict() == Verdict::Unreachable {
+            let n = who.n();
+            let answered = u8::try_from(who.reachable.iter().filter(|&&reachable| reachable).count()).unwrap_or(n);
+            return Err(Failure::QuorumUnreachable {
+                required: terms.w,
+                answered,
+                n,
+                outcome: Outcome::None,
+            });
+        }
+        Ok(WritePlan { who, round, steps })
+    }
+
+    /// What this node knows of a key: as an owner its object, as a fallback its hints.
+    pub(crate) fn known(
+        &mut self,
+        address: &Address,
+        plan: &WritePlan,
+        out: &mut Vec<Effect>,
+    ) -> Result<Object, Failure> {
+        let known = match plan.who.is_owner() {
+            true => self.replica.read(address),
+            false => self.replica.hinted(address),
+        };
+        known.map_err(|error| match plan.who.is_owner() {
+            true => self.damaged(address.partition, &error, out),
+            false => self.damaged_hint(&error, out),
+        })
+    }
+
+    /// Joins the delta here where this node is an owner, and sends it to the others.
+    pub(crate) fn carry_out(
+        &mut self,
+        now: Now,
+        requester: Requester,
+        plan: WritePlan,
+        (address, delta, token, seen): (Address, Delta, String, Option<CausalContext>),
+        terms: &Terms,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Failure> {
+        let WritePlan { who, round, steps } = plan;
         let id = self.tasks.number();
         if who.is_owner() {
             self.apply(&address, &delta, out)?;
@@ -126,7 +161,7 @@ impl<E: Engine> Node<E> {
             delta,
             durability: terms.durability,
             token,
-            n,
+            n: who.n(),
             seen,
         };
         let mut task = Task::new(requester, now.monotonic, terms.deadline, Work::Write(Box::new(work)));

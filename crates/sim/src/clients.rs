@@ -9,6 +9,7 @@ use annulus_coordinator::{
 };
 use annulus_ring::{Bucket, Key};
 
+use crate::oracles::typed;
 use crate::queue::{MICROSECOND, Nanos};
 use crate::workloads::{Ask, Call, Manner, SIGHTS_KEPT, Sight, With};
 
@@ -26,6 +27,8 @@ struct Pending {
     kind: Kind,
     /// The token that was sent along; nothing where it begins a session.
     token: Option<String>,
+    /// Of a key that is a counter or a set: no part of the history of values.
+    typed: Option<typed::Asked>,
 }
 
 enum Kind {
@@ -40,6 +43,7 @@ pub(crate) struct Clients {
     numbers: u64,
     pending: BTreeMap<u64, Pending>,
     pub(crate) operations: Vec<Operation>,
+    pub(crate) typed: typed::Typed,
     pub(crate) sights: BTreeMap<(&'static str, String), Vec<(u32, Sight)>>,
     /// Keys that somebody wrote, or tried to.
     pub(crate) keys: std::collections::BTreeSet<(&'static str, String)>,
@@ -64,6 +68,15 @@ impl Clients {
         // What a sloppy read counts are owners, too: a quorum of them sees what a quorum of them wrote.
         let strict = true;
         let mut kind = Kind::Key;
+        let typed = typed::policy(bucket).and_then(|_| match &ask {
+            Ask::Get => Some(typed::Asked::Get),
+            Ask::Delete { .. } => Some(typed::Asked::Delete),
+            Ask::Change { change, token } => Some(typed::Asked::Change {
+                change: change.clone(),
+                token: token.clone(),
+            }),
+            _ => None,
+        });
         let (action, asked) = match ask {
             Ask::Get => (Action::Get { strict }, Some(Asked::Get)),
             Ask::Put { bytes, with } => {
@@ -92,6 +105,13 @@ impl Clients {
                 };
                 (Action::Delete { replaces, durable }, Some(asked))
             }
+            Ask::Change { change, token } => (
+                Action::Put {
+                    replaces: Replaces::Known,
+                    durable,
+                },
+                Some(Asked::Change { change, token }),
+            ),
             Ask::Foreign { token } => {
                 kind = Kind::Foreign;
                 let asked = Asked::Write {
@@ -163,6 +183,7 @@ impl Clients {
             options,
             kind,
             token: sent,
+            typed,
         };
         self.pending.insert(number, pending);
         (number, request)
@@ -188,6 +209,7 @@ impl Clients {
             options,
             kind,
             token,
+            typed,
         } = pending;
         let (answered, token) = match reply {
             Some(Ok(Answer::InSession { token, answer })) => (Some(Ok((**answer).clone())), Some(token.clone())),
@@ -262,13 +284,31 @@ impl Clients {
             }
         };
         if let Some(sight) = sight {
-            let sights = self.sights.entry(key).or_default();
+            let sights = self.sights.entry(key.clone()).or_default();
             if sights.len() == SIGHTS_KEPT {
                 sights.remove(0);
             }
             sights.push((operation.client, sight));
         }
-        self.operations.push(operation);
+        match typed {
+            None => self.operations.push(operation),
+            Some(asked) => {
+                let shown = match reply {
+                    Some(Ok(Answer::Found(found))) => typed::shown(found).map(|shown| (shown, found.token.clone())),
+                    _ => None,
+                };
+                let done = typed::Done {
+                    number,
+                    asked,
+                    start_us: operation.start_us,
+                    end_us,
+                    durable: options.durability != Some(Durability::Memory),
+                    outcome: operation.outcome,
+                    shown,
+                };
+                self.typed.push(bucket, key.1, done);
+            }
+        }
         Ok(())
     }
 

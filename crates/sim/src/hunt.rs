@@ -70,6 +70,11 @@ fn scope(mutant: Mutant) -> Scope {
             workloads: names(&["cycles"]),
             measure: None,
         },
+        Mutant::OldTotalAddedTo => Scope {
+            faults: names(&["blackout", "isolate", "partition", "bridge", "crash"]),
+            workloads: names(&["tallies"]),
+            measure: None,
+        },
         _ => Scope::default(),
     }
 }

@@ -1,8 +1,9 @@
 //! A run forms a cluster, lets clients and faults at it, heals it, and asks every oracle.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroI64;
 
-use annulus_causality::ConflictPolicy;
+use annulus_causality::{Change, ConflictPolicy, Element};
 use annulus_checker::{Action, Conflicts, Final, History, Operation, Outcome, Promises, Record};
 use annulus_coordinator::{Answer, Failure, KeyRequest, Level, Operation as Asked, Options, Reply, Request};
 use annulus_ring::{Address, Bucket, Key, NodeId};
@@ -11,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::clients::{Clients, read_value};
 use crate::faults::{self, Dice, Weakens};
-use crate::oracles::{Violation, owners};
+use crate::oracles::{Violation, owners, typed};
 use crate::plan::{LostNode, Plan};
 use crate::queue::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 use crate::trace::Trace;
@@ -49,6 +50,8 @@ const CONVERGES_WITHIN: Nanos = 180 * SECOND;
 const NOTICES_WITHIN: Nanos = 30 * SECOND;
 /// Requests made at the end, by the run itself, are this client's.
 const HARNESS: u32 = 99;
+/// What it adds to a counter.
+const ONE: NonZeroI64 = NonZeroI64::new(1).expect("one is not zero");
 /// Their numbers begin here.
 const HARNESS_NUMBERS: u64 = 1 << 40;
 
@@ -59,6 +62,8 @@ pub(crate) struct Run<'a> {
     clients: Clients,
     report: Report,
     finals: Vec<Final>,
+    /// What each owner of a counter or set shows in the end.
+    typed_finals: Vec<((&'static str, String), Option<String>)>,
     asked: u64,
     /// A call of the history that is waited for.
     awaited: Option<u64>,
@@ -77,6 +82,7 @@ pub fn run(plan: &Plan, readable: Readable) -> Report {
         clients: Clients::default(),
         report: Report::default(),
         finals: Vec::new(),
+        typed_finals: Vec::new(),
         asked: HARNESS_NUMBERS,
         awaited: None,
         replies: BTreeMap::new(),
@@ -233,13 +239,7 @@ impl Run<'_> {
         let keys: Vec<_> = self.clients.keys.iter().take(4).cloned().collect();
         for (bucket, key) in keys {
             for node in (0..self.world.count()).filter(|&node| Some(node) != without) {
-                for ask in [
-                    Ask::Put {
-                        bytes: 0,
-                        with: With::Nothing,
-                    },
-                    Ask::Get,
-                ] {
+                for ask in [plain_write(bucket), Ask::Get] {
                     let call = Call {
                         key: key.clone(),
                         ask,
@@ -317,7 +317,13 @@ impl Run<'_> {
             for owner in owners {
                 let Some(node) = self.world.index(*owner) else { continue };
                 let request = get_alone(bucket, key);
-                match self.ask(node, request) {
+                let reply = self.ask(node, request);
+                if let (Some(_), Some(Ok(Answer::Found(found)))) = (typed::policy(bucket), &reply) {
+                    self.typed_finals
+                        .push(((*bucket, key.clone()), typed::shown(found).unwrap_or_else(unknown)));
+                    continue;
+                }
+                match reply {
                     Some(Ok(Answer::Found(found))) => self.finals.push(Final {
                         key: format!("{bucket}/{key}"),
                         node: format!("n{}", node + 1),
@@ -346,8 +352,8 @@ impl Run<'_> {
         for workload in workloads::ALL {
             if let Some(spec) = workload.bucket() {
                 let conflicts = match spec.conflicts.unwrap_or_default() {
-                    ConflictPolicy::Siblings => Conflicts::Siblings,
                     ConflictPolicy::LastWriteWins => Conflicts::Lww,
+                    _ => Conflicts::Siblings,
                 };
                 history.push(Record::Bucket(annulus_checker::Bucket {
                     name: workload.name().to_owned(),
@@ -363,9 +369,26 @@ impl Run<'_> {
         if weakens != Weakens::Nothing {
             history.operations.iter_mut().for_each(forget_single_copies);
         }
+        self.check_typed(weakens);
         for violation in annulus_checker::check_with(&history, &self.promises()) {
             let detail = format!("{}: {}", violation.key, violation.detail);
             self.world.violated(violation.promise.name(), detail);
+        }
+    }
+
+    fn check_typed(&mut self, weakens: Weakens) {
+        let (operations, succeeded) = self.clients.typed.counts();
+        self.report.operations += operations;
+        self.report.succeeded += succeeded;
+        let given = typed::Given {
+            least_copies: if weakens == Weakens::Nothing { 1 } else { 2 },
+            quorums_see: weakens == Weakens::Nothing,
+        };
+        if weakens == Weakens::Everything {
+            return;
+        }
+        for (promise, detail) in self.clients.typed.check(&self.typed_finals, given) {
+            self.world.violated(promise, detail);
         }
     }
 
@@ -547,6 +570,26 @@ fn forget_single_copies(operation: &mut Operation) {
     if let (true, Action::Put { durable, .. } | Action::Delete { durable, .. }) = (single, &mut operation.action) {
         *durable = false;
     }
+}
+
+/// By then all nodes know all declarations: this is no document of a counter or a set.
+fn unknown() -> Option<String> {
+    Some(String::new())
+}
+
+/// A write that every key of the bucket takes.
+fn plain_write(bucket: &str) -> Ask {
+    let change = match typed::policy(bucket) {
+        None => {
+            return Ask::Put {
+                bytes: 0,
+                with: With::Nothing,
+            };
+        }
+        Some(ConflictPolicy::Counter) => Change::Increment(ONE),
+        Some(_) => Change::Add(Element::parse("0".into()).expect("one digit is an element")),
+    };
+    Ask::Change { change, token: None }
 }
 
 /// A GET of so many owners, as part of the history.

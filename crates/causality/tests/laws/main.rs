@@ -6,6 +6,7 @@ mod context;
 mod object;
 mod time;
 mod token;
+mod typed;
 
 use annulus_causality::{Actor, CausalContext, Dot, Object, Timestamp, Version};
 use proptest::prelude::*;

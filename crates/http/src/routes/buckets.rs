@@ -170,7 +170,13 @@ fn conflicts(text: &str) -> Result<ConflictPolicy, Problem> {
     match text {
         "siblings" => Ok(ConflictPolicy::Siblings),
         "lww" => Ok(ConflictPolicy::LastWriteWins),
-        _ => Err(invalid("conflicts", "it must be `siblings` or `lww`")),
+        "counter" => Ok(ConflictPolicy::Counter),
+        "set" => Ok(ConflictPolicy::Set),
+        "map" => Ok(ConflictPolicy::Map),
+        _ => Err(invalid(
+            "conflicts",
+            "it must be `siblings`, `lww`, `counter`, `set` or `map`",
+        )),
     }
 }
 
@@ -212,6 +218,9 @@ impl<'b> BucketJson<'b> {
             conflicts: match config.conflicts {
                 ConflictPolicy::Siblings => "siblings",
                 ConflictPolicy::LastWriteWins => "lww",
+                ConflictPolicy::Counter => "counter",
+                ConflictPolicy::Set => "set",
+                ConflictPolicy::Map => "map",
             },
             ttl: config.ttl.map(duration_text),
             max_siblings: config.max_siblings,

@@ -1,4 +1,4 @@
-//! One key: PUT, GET, HEAD and DELETE, with everything that their headers say.
+//! One key: PUT, GET, HEAD and DELETE, with everything that their headers say. (POST: see `change.rs`.)
 
 use std::rc::Rc;
 
@@ -182,7 +182,7 @@ pub(crate) async fn delete<S: Service>(
     .await
 }
 
-async fn write<S: Service>(
+pub(super) async fn write<S: Service>(
     connection: &Rc<Connection<S>>,
     bucket: Bucket,
     key: Key,
@@ -218,14 +218,14 @@ fn no_content(written: Written) -> Response {
 }
 
 /// `Annulus-Session`: whether a request is one of a session, and of which.
-enum Session {
+pub(super) enum Session {
     No,
     New,
     Token(String),
 }
 
 impl Session {
-    fn of(headers: &HeaderMap) -> Result<Session, Problem> {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Session, Problem> {
         let token = token(headers, &response::SESSION, INVALID_SESSION)?;
         Ok(match token {
             None => Session::No,
@@ -253,7 +253,7 @@ pub(crate) fn refuse_session(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// `Annulus-Context`, at most once; the node knows whether it is genuine.
-fn context(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(crate) fn context(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     token(headers, &response::CONTEXT, INVALID_CONTEXT)
 }
 
@@ -271,7 +271,7 @@ fn token(headers: &HeaderMap, name: &HeaderName, invalid: Kind) -> Result<Option
 }
 
 /// `Content-Type`, at most once: it is stored as it is, so it must be one.
-fn content_type(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(crate) fn content_type(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let Some(value) = types.next() else { return Ok(None) };
     let text = value
@@ -305,7 +305,7 @@ pub(crate) fn is_token(text: &str) -> bool {
 }
 
 /// A value is returned as it came, and readers could not know that it was encoded.
-fn refuse_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn refuse_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
             Err(UNSUPPORTED_CONTENT_ENCODING.because("a value with Content-Encoding cannot be stored; send it plain"))
@@ -315,7 +315,7 @@ fn refuse_encoding(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// `Annulus-Meta-*`, sorted by name; lines of one name are one value, as RFC 9110 §5.3 joins them.
-fn meta(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
+pub(crate) fn meta(headers: &HeaderMap) -> Result<Vec<(String, String)>, Problem> {
     let mut meta: Vec<(String, String)> = Vec::new();
     for (name, value) in headers {
         let Some(name) = name.as_str().strip_prefix(META_PREFIX) else {

@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod buckets;
+pub(crate) mod change;
 pub(crate) mod cluster;
 pub(crate) mod kv;
 pub(crate) mod list;

@@ -201,6 +201,14 @@ impl Fake {
                 token,
                 condition,
             } => self.write(address, value, token, condition),
+            // It keeps no counters: what matters here is what it was asked.
+            Operation::Change { .. } => Ok(Answer::Written(Written {
+                token: self.token(),
+                answered: 2,
+                n: 3,
+                fallbacks: 0,
+                seen: None,
+            })),
         }
     }
 
@@ -282,6 +290,13 @@ fn failure(bucket: &str) -> Option<Failure> {
         "fail-level" => Failure::Invalid {
             parameter: "w",
             detail: "5 is more than n, 3".to_owned(),
+        },
+        "fail-operation" => Failure::WrongOperation {
+            bucket: "fail-operation".to_owned(),
+            detail: "its keys are counters".to_owned(),
+        },
+        "fail-limit" => Failure::LimitReached {
+            detail: "it would hold more than 10000 entries".to_owned(),
         },
         "fail-siblings" => Failure::TooManySiblings {
             siblings: 65,

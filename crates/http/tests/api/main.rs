@@ -3,6 +3,7 @@
 mod bad_input;
 mod batch;
 mod buckets;
+mod change;
 mod connections;
 mod data;
 mod fake;

@@ -80,8 +80,9 @@ fn what_comes_later_says_so() {
 fn a_wrong_method_is_told_the_right_ones() {
     const READ: &str = "GET, HEAD";
     const ALL: &str = "GET, HEAD, PUT, DELETE";
+    const KEY: &str = "GET, HEAD, PUT, POST, DELETE";
     let paths = [
-        ("/v1/kv/b/k", ALL),
+        ("/v1/kv/b/k", KEY),
         ("/v1/kv/b", READ),
         ("/v1/batch", "POST"),
         ("/v1/buckets", READ),

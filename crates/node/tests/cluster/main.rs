@@ -6,4 +6,5 @@ mod failures;
 mod identity;
 mod requests;
 mod review;
+mod typed;
 mod world;

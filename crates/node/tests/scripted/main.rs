@@ -87,6 +87,7 @@ stories! {
     speculative_read
     take_over
     session
+    counter
     siblings
     delete
     condition

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use annulus_causality::{CausalContext, ConflictPolicy, Object, Reader, Version};
+use annulus_causality::{CausalContext, Change, ConflictPolicy, Object, Reader, Version};
 use annulus_coordinator::{
     Answer, BucketConfig, BucketSpec, Condition, Durability, Failure, KeyRequest, Level, ListRequest, Mode, Operation,
     Options, Outcome, Reply, Request,
@@ -233,6 +233,17 @@ impl Names {
                 });
                 shown
             }
+            Operation::Change { change, token } => {
+                let shown = match change {
+                    Change::Increment(by) => format!("INCREMENT {at} by {by}"),
+                    Change::Add(element) => format!("ADD {at} {}", quoted(element.as_bytes())),
+                    Change::Remove(element) => format!("REMOVE {at} {}", quoted(element.as_bytes())),
+                    Change::Set { field, value, .. } => format!("SET {at} {}={}", field.as_str(), quoted(value)),
+                    Change::Unset(field) => format!("UNSET {at} {}", field.as_str()),
+                };
+                let token = token.as_ref().map(|token| format!(", token {}", self.token(token)));
+                shown + &token.unwrap_or_default()
+            }
         };
         let seen = request.seen.as_ref().filter(|seen| !seen.dots.is_empty());
         let seen = seen.map(|seen| format!(", has seen {}", self.context(&seen.dots)));
@@ -313,7 +324,13 @@ fn wire_key(at: &WireKey) -> String {
     key_name(&at.bucket, &at.key)
 }
 
+/// A counter's total, by whom in which standing, is seventeen bytes.
 fn value(version: &Version) -> String {
+    if let Some((standing @ (0 | 1), total)) = version.value.split_first()
+        && let Ok(total) = total.try_into().map(i128::from_be_bytes)
+    {
+        return format!("{total}{}", ["", " as a fallback"][usize::from(*standing == 0)]);
+    }
     quoted(&version.value)
 }
 
@@ -394,6 +411,9 @@ fn conflicts(policy: ConflictPolicy) -> &'static str {
     match policy {
         ConflictPolicy::Siblings => "siblings",
         ConflictPolicy::LastWriteWins => "lww",
+        ConflictPolicy::Counter => "counter",
+        ConflictPolicy::Set => "set",
+        ConflictPolicy::Map => "map",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use annulus_causality::ConflictPolicy;
+use annulus_causality::{Change, ConflictPolicy, Element};
 use annulus_coordinator::{
     Answer, BucketSpec, Condition, KeyRequest, ListRequest, NewValue, Operation, Options, Request,
 };
@@ -79,7 +79,7 @@ impl Runner {
                 self.world.advance(by);
                 Ok(())
             }
-            "put" | "get" | "delete" => self.key_request(verb, words),
+            "put" | "get" | "delete" | "increment" | "add" | "remove" => self.key_request(verb, words),
             "list" => self.list(words),
             "declare" => self.declare(words),
             "undeclare" => {
@@ -280,6 +280,18 @@ impl Runner {
         };
         let operation = match verb {
             "get" => Operation::Get,
+            "increment" | "add" | "remove" => {
+                let what = words.text("the amount or the element")?;
+                let element = || Element::parse(what.clone().into_bytes().into()).ok_or("an element is not empty");
+                Operation::Change {
+                    change: match verb {
+                        "increment" => Change::Increment(command::number(&what)?),
+                        "add" => Change::Add(element()?),
+                        _ => Change::Remove(element()?),
+                    },
+                    token: words.parsed("token", |name| Ok(self.kept(name)?.token.clone()))?,
+                }
+            }
             _ => Operation::Write {
                 value: value.map(|value| NewValue {
                     value: value.into_bytes().into(),
@@ -348,7 +360,9 @@ impl Runner {
             conflicts: words.parsed("conflicts", |policy| match policy {
                 "siblings" => Ok(ConflictPolicy::Siblings),
                 "lww" => Ok(ConflictPolicy::LastWriteWins),
-                other => Err(format!("{other:?} is neither siblings nor lww")),
+                "counter" => Ok(ConflictPolicy::Counter),
+                "set" => Ok(ConflictPolicy::Set),
+                other => Err(format!("{other:?} is none of siblings, lww, counter and set")),
             })?,
             ttl: words.parsed("ttl", command::duration)?,
             max_siblings: words.parsed("max_siblings", command::number)?,

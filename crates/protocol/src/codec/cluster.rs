@@ -65,6 +65,9 @@ wire_enum!(Durability {
 wire_enum!(ConflictPolicy {
     0 => Siblings,
     1 => LastWriteWins,
+    2 => Counter,
+    3 => Set,
+    4 => Map,
 });
 
 wire_struct!(BucketConfig {

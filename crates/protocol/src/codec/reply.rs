@@ -6,7 +6,7 @@ use annulus_coordinator::{Answer, Failure, Found, Outcome, Reply, Written};
 use super::value::{Wire, wire_enum, wire_struct};
 
 /// What a request can have wrong, as its client wrote it. A name is sent as itself, so the table may grow.
-const PARAMETERS: [&str; 20] = [
+const PARAMETERS: [&str; 23] = [
     "r",
     "w",
     "sloppy",
@@ -16,6 +16,9 @@ const PARAMETERS: [&str; 20] = [
     "conflicts",
     "ttl",
     "max_siblings",
+    "op",
+    "by",
+    "field",
     "prefix",
     "start",
     "limit",
@@ -108,6 +111,8 @@ wire_enum!(Failure {
     11 => Damaged { detail },
     12 => InvalidSession { detail },
     13 => SessionBehind { partition, missing, answered, n },
+    14 => WrongOperation { bucket, detail },
+    15 => LimitReached { detail },
 });
 
 /// The name of a parameter, which is all that is static on the wire.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use annulus_causality::{Actor, CausalContext, Dot, Instant, Object, Timestamp, Version};
+use annulus_causality::{Actor, CausalContext, Change, Dot, Element, Field, Instant, Object, Timestamp, Version};
 use annulus_coordinator::{
     Answer, BucketConfig, Condition, Durability, Failure, Found, KeyRequest, Level, Mode, NewValue, Operation, Options,
     Outcome, Reply, Seen, Written,
@@ -181,8 +181,8 @@ fn durability() -> impl Strategy<Value = Durability> {
 }
 
 fn policy() -> impl Strategy<Value = annulus_causality::ConflictPolicy> {
-    use annulus_causality::ConflictPolicy::{LastWriteWins, Siblings};
-    prop_oneof![Just(Siblings), Just(LastWriteWins)]
+    use annulus_causality::ConflictPolicy::{Counter, LastWriteWins, Map, Set, Siblings};
+    prop_oneof![Just(Siblings), Just(LastWriteWins), Just(Counter), Just(Set), Just(Map)]
 }
 
 fn config() -> impl Strategy<Value = BucketConfig> {
@@ -219,6 +219,22 @@ fn record() -> impl Strategy<Value = BucketRecord> {
     })
 }
 
+fn change() -> impl Strategy<Value = Change> {
+    let element = || vec(any::<u8>(), 1..20).prop_map(|bytes| Element::parse(bytes.into()).unwrap());
+    let field = || "\\PC{1,12}".prop_map(|name| Field::parse(name).unwrap());
+    prop_oneof![
+        any::<std::num::NonZeroI64>().prop_map(Change::Increment),
+        element().prop_map(Change::Add),
+        element().prop_map(Change::Remove),
+        (field(), bytes(64), option::of(text())).prop_map(|(field, value, content_type)| Change::Set {
+            field,
+            value,
+            content_type
+        }),
+        field().prop_map(Change::Unset),
+    ]
+}
+
 fn operation() -> impl Strategy<Value = Operation> {
     let value = (bytes(64), option::of(text()), meta()).prop_map(|(value, content_type, meta)| NewValue {
         value,
@@ -238,6 +254,7 @@ fn operation() -> impl Strategy<Value = Operation> {
             token,
             condition
         }),
+        (change(), option::of(text())).prop_map(|(change, token)| Operation::Change { change, token }),
     ]
 }
 
@@ -281,6 +298,8 @@ fn failure() -> impl Strategy<Value = Failure> {
         text().prop_map(|bucket| Failure::NoSuchBucket { bucket }),
         (text(), text()).prop_map(|(bucket, detail)| Failure::BucketHoldsKeys { bucket, detail }),
         (any::<usize>(), any::<u16>()).prop_map(|(siblings, limit)| Failure::TooManySiblings { siblings, limit }),
+        (text(), text()).prop_map(|(bucket, detail)| Failure::WrongOperation { bucket, detail }),
+        text().prop_map(|detail| Failure::LimitReached { detail }),
         option::of(any::<u128>()).prop_map(|etag| Failure::ConditionFailed { etag }),
         (count(), count(), count(), outcome()).prop_map(|(required, answered, n, outcome)| {
             Failure::QuorumUnreachable {

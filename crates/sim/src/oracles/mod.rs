@@ -6,6 +6,7 @@ pub(crate) mod durable;
 pub(crate) mod epochs;
 pub(crate) mod hints;
 pub(crate) mod owners;
+pub(crate) mod typed;
 
 use annulus_node::{Settings, Usage};
 use annulus_protocol::Message;

@@ -1,6 +1,7 @@
 //! What clients do, each as a file: a workload draws the next request of a client from what that client and others have seen.
 
 mod batches;
+mod carts;
 mod churn;
 mod counters;
 mod cycles;
@@ -11,12 +12,13 @@ mod lww;
 mod registers;
 mod sessions;
 mod sets;
+mod tallies;
 mod ttl;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use annulus_causality::ConflictPolicy;
+use annulus_causality::{Change, ConflictPolicy};
 use annulus_coordinator::{BucketSpec, Condition, Durability, Level, Mode, Options};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -41,7 +43,7 @@ pub(crate) trait Workload: Sync {
     fn calls(&self, rng: &mut StdRng, seen: &Seen<'_>) -> Vec<Call>;
 }
 
-pub(crate) const ALL: [&dyn Workload; 12] = [
+pub(crate) const ALL: [&dyn Workload; 14] = [
     &registers::Registers,
     &sessions::Sessions,
     &sets::Sets,
@@ -54,6 +56,8 @@ pub(crate) const ALL: [&dyn Workload; 12] = [
     &batches::Batches,
     &ttl::Ttl,
     &lww::Lww,
+    &tallies::Tallies,
+    &carts::Carts,
 ];
 
 /// How clients go about their requests.
@@ -94,6 +98,11 @@ pub(crate) enum Ask {
     },
     List {
         limit: usize,
+    },
+    /// An operation on a counter or a set.
+    Change {
+        change: Change,
+        token: Option<String>,
     },
     /// A write with another key's context, which is to be refused.
     Foreign {

@@ -19,7 +19,7 @@ use crate::{
         INVALID_BUCKET, INVALID_JSON, INVALID_KEY, INVALID_PARAMETER, Problem, UNSUPPORTED_CONTENT_TYPE,
         VALUE_TOO_LARGE,
     },
-    routes::{buckets, kv},
+    routes::{buckets, change, kv},
 };
 
 /// Base64 with padding or without: encoders differ, and neither is ambiguous.
@@ -40,6 +40,8 @@ struct Line<'l> {
     text: Option<String>,
     #[serde(borrow, default, deserialize_with = "present")]
     json: Option<&'l RawValue>,
+    by: Option<i64>,
+    field: Option<String>,
     content_type: Option<String>,
     meta: Option<BTreeMap<String, String>>,
     context: Option<String>,
@@ -58,6 +60,11 @@ enum Op {
     Put,
     Get,
     Delete,
+    Increment,
+    Add,
+    Remove,
+    Set,
+    Unset,
 }
 
 /// `null` is a value here, not an absent member.
@@ -77,12 +84,19 @@ pub(super) fn parse(line: &[u8], max_value_bytes: usize) -> Result<KeyRequest, P
     let key = line.key()?;
     let options = line.options()?;
     let operation = match line.op {
+        Op::Increment => line.into_change(change::Op::Increment, max_value_bytes)?,
+        Op::Add => line.into_change(change::Op::Add, max_value_bytes)?,
+        Op::Remove => line.into_change(change::Op::Remove, max_value_bytes)?,
+        Op::Set => line.into_change(change::Op::Set, max_value_bytes)?,
+        Op::Unset => line.into_change(change::Op::Unset, max_value_bytes)?,
         Op::Get => {
+            line.refuse_change("get")?;
             line.refuse_value("get")?;
-            line.refuse_condition()?;
+            line.refuse_condition("get")?;
             Operation::Get
         }
         Op::Delete => {
+            line.refuse_change("delete")?;
             line.refuse_value("delete")?;
             let condition = line.condition()?;
             Operation::Write {
@@ -92,6 +106,7 @@ pub(super) fn parse(line: &[u8], max_value_bytes: usize) -> Result<KeyRequest, P
             }
         }
         Op::Put => {
+            line.refuse_change("put")?;
             let condition = line.condition()?;
             let token = line.context.clone();
             Operation::Write {
@@ -145,11 +160,39 @@ impl Line<'_> {
         )
     }
 
-    fn refuse_condition(&self) -> Result<(), Problem> {
+    fn refuse_condition(&self, op: &str) -> Result<(), Problem> {
         match (&self.if_match, &self.if_none_match) {
             (None, None) => Ok(()),
-            _ => Err(INVALID_PARAMETER.because("a get in a batch takes no condition")),
+            _ => Err(INVALID_PARAMETER.because(format!("in a batch, {op} takes no condition"))),
         }
+    }
+
+    fn refuse_change(&self, op: &str) -> Result<(), Problem> {
+        let present = [("by", self.by.is_some()), ("field", self.field.is_some())];
+        match present.into_iter().find(|(_, present)| *present) {
+            Some((name, _)) => Err(invalid(name, &format!("{op} does not take it"))),
+            None => Ok(()),
+        }
+    }
+
+    fn into_change(self, op: change::Op, max_value_bytes: usize) -> Result<Operation, Problem> {
+        self.refuse_condition("an operation")?;
+        if self.meta.is_some() {
+            return Err(invalid("meta", "only a value that is put has metadata"));
+        }
+        let (by, field, token) = (self.by, self.field.clone(), self.context.clone());
+        let has_value = self.value.is_some() || self.text.is_some() || self.json.is_some();
+        let value = has_value.then(|| self.into_value(max_value_bytes)).transpose()?;
+        let (value, content_type) = value.map(|new| (new.value, new.content_type)).unzip();
+        let asked = change::Asked {
+            op,
+            by: by.map(|by| by.to_string().into()),
+            field,
+            value,
+            content_type: content_type.flatten(),
+        };
+        let change = asked.into_change()?;
+        Ok(Operation::Change { change, token })
     }
 
     fn refuse_value(&self, op: &str) -> Result<(), Problem> {
@@ -174,7 +217,7 @@ impl Line<'_> {
             (Some(base64), None, None) => (decode("value", &base64)?, None),
             (None, Some(text), None) => (text.into_bytes(), Some("text/plain; charset=utf-8")),
             (None, None, Some(json)) => (json.get().as_bytes().to_vec(), Some("application/json")),
-            _ => return Err(INVALID_PARAMETER.because("a put takes one of `value`, `text` and `json`")),
+            _ => return Err(INVALID_PARAMETER.because("give one of `value`, `text` and `json`")),
         };
         if value.len() > max_value_bytes {
             let detail = format!("the value is longer than {max_value_bytes} bytes");
