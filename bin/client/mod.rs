@@ -12,6 +12,7 @@ mod list;
 mod output;
 mod patience;
 mod put;
+mod repair;
 mod report;
 mod ring;
 mod status;
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     List(list::List),
     /// Show the members of the cluster, whether they live, and whether they serve
     Status(status::Status),
+    /// Have all nodes compare what they hold, at once, and watch until all is equal
+    Repair(repair::Repair),
     /// Show the ring, or where one key lives
     Ring(ring::Ring),
     // What these tell of themselves is longer, and stands with them.
@@ -61,6 +64,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Delete(delete) => delete.run().await,
         Command::List(list) => list.run().await,
         Command::Status(status) => status.run().await,
+        Command::Repair(repair) => repair.run().await,
         Command::Ring(ring) => ring.run().await,
         Command::Bench(bench) => bench.run().await,
         Command::Import(import) => import.run().await,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use annulus_client::{Client, Cluster, Liveness, Member, Readiness};
+use annulus_client::{Client, Cluster, Liveness, Member, Readiness, Replication};
 use serde::Serialize;
 
 use super::{failure::Failure, output, table::Table, target::Target};
@@ -35,6 +35,9 @@ struct Line {
     /// Why it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// How far it and its co-owners are apart; nothing where it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replication: Option<Replication>,
 }
 
 impl Status {
@@ -75,18 +78,22 @@ async fn ask(member: Member) -> Line {
         .attempts(1)
         .attempt_limit(PATIENCE)
         .build([&member.http]);
-    let reason = match client {
-        Err(_) => Some("its address is not known".to_owned()),
+    let (reason, replication) = match client {
+        Err(_) => (Some("its address is not known".to_owned()), None),
         Ok(client) => match client.ready().await {
-            Ok(Readiness::Ready) => None,
-            Ok(Readiness::NotReady(problem)) => Some(problem.detail.unwrap_or(problem.title)),
-            Err(error) => Some(error.to_string()),
+            Ok(Readiness::Ready) => (None, client.replication().await.ok()),
+            Ok(Readiness::NotReady(problem)) => (
+                Some(problem.detail.unwrap_or(problem.title)),
+                client.replication().await.ok(),
+            ),
+            Err(error) => (Some(error.to_string()), None),
         },
     };
     Line {
         member,
         ready: reason.is_none(),
         reason,
+        replication,
     }
 }
 
@@ -97,13 +104,25 @@ impl Report {
             self.cluster, self.epoch, self.node
         ))?;
         let mut table = Table::new([
-            "NAME", "STATE", "READY", "HTTP", "PEER", "REGION", "ZONE", "CAPACITY", "VERSION",
+            "NAME", "STATE", "READY", "BEHIND", "LOG", "OLDEST", "HTTP", "PEER", "REGION", "ZONE", "CAPACITY",
+            "VERSION",
         ]);
-        for Line { member, ready, .. } in &self.nodes {
+        for Line {
+            member,
+            ready,
+            replication,
+            ..
+        } in &self.nodes
+        {
+            let behind = |said: &Replication| said.partitions.iter().map(|lag| lag.ahead).sum::<u64>().to_string();
+            let say = |say: &dyn Fn(&Replication) -> String| replication.as_ref().map_or("?".to_owned(), say);
             table.row([
                 member.name.clone(),
                 member.state.to_string(),
                 if *ready { "yes" } else { "no" }.to_owned(),
+                say(&behind),
+                say(&|said| said.log_entries.to_string()),
+                say(&super::repair::oldest),
                 member.http.clone(),
                 member.peer.clone(),
                 member.region.clone(),

@@ -75,6 +75,53 @@ impl std::fmt::Display for Liveness {
     }
 }
 
+/// How far a node and its co-owners are apart: all of it is empty or zero where nothing is to be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replication {
+    /// The node that was asked.
+    pub node: String,
+    /// Entries of its log that some owner may still lack.
+    pub log_entries: u64,
+    /// Partitions that answer for nothing until they have been refilled.
+    pub partitions_in_doubt: u64,
+    /// Its co-owners.
+    pub peers: Vec<PeerLag>,
+    /// The partitions in which there is something to do.
+    pub partitions: Vec<PartitionLag>,
+}
+
+/// How far one co-owner is apart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerLag {
+    /// Its name.
+    pub name: String,
+    /// Writes that it lacks.
+    pub behind: u64,
+    /// Writes that the node that was asked lacks.
+    pub ahead: u64,
+    /// Partitions that differ.
+    pub partitions: u64,
+}
+
+/// What is to be done in one partition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartitionLag {
+    /// It is one of the buckets with so many replicas.
+    pub n: u8,
+    /// Which.
+    pub partition: u32,
+    /// Entries of its log that some owner may still lack.
+    pub log_entries: u64,
+    /// For how long there have been any, in seconds.
+    pub log_age_seconds: u64,
+    /// Whether it answers for nothing until it has been refilled.
+    pub in_doubt: bool,
+    /// Writes that some owner lacks.
+    pub behind: u64,
+    /// Writes that the node that was asked lacks.
+    pub ahead: u64,
+}
+
 /// Whether a node serves its ranges.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Readiness {

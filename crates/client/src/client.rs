@@ -11,7 +11,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::sync::Mutex;
 
 use crate::{
-    admin::{Bucket, Cluster, Location, Readiness, Ring},
+    admin::{Bucket, Cluster, Location, Readiness, Replication, Ring},
     answer::{CONTEXT, META_PREFIX, SESSION},
     batch::{Answer, Operation},
     error::Error,
@@ -411,6 +411,23 @@ impl Client {
         let operation = named("locate", bucket, key.as_ref());
         let path = path::key("/v1/ring", bucket, key.as_ref()).map_err(|why| Error::invalid(&operation, why))?;
         self.fetch(&operation, path).await
+    }
+
+    /// How far the node that is asked and its co-owners are apart; ask through a client of that one node.
+    ///
+    /// # Errors
+    /// If it gave no answer in time, or the cluster has not formed.
+    pub async fn replication(&self) -> Result<Replication, Error> {
+        self.fetch("replication", "/v1/replication".to_owned()).await
+    }
+
+    /// Has the node compare its clocks with all co-owners and check what it stores, at once; ask through a client of that one node.
+    ///
+    /// # Errors
+    /// As [`replication`](Self::replication).
+    pub async fn repair(&self) -> Result<Replication, Error> {
+        let call = call("repair".to_owned(), Method::POST, "/v1/repair".to_owned());
+        self.transport.call(call).await?.expect_json()
     }
 
     /// Whether the node's process lives. One attempt; ask through a client of that one node.

@@ -37,7 +37,9 @@ mod problem;
 mod transport;
 mod value;
 
-pub use admin::{Bucket, Cluster, Conflicts, Liveness, Location, Member, Readiness, Ring};
+pub use admin::{
+    Bucket, Cluster, Conflicts, Liveness, Location, Member, PartitionLag, PeerLag, Readiness, Replication, Ring,
+};
 pub use batch::{Answer, Operation};
 pub use client::{Builder, Client};
 pub use encoding::JsonKey;

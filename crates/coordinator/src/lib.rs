@@ -10,8 +10,8 @@ pub use quorum::{Quorum, Verdict};
 pub use read::{ReadRound, ReadStep, ReadVerdict};
 pub use request::{
     Answer, BucketConfig, BucketSpec, ClusterView, Condition, Durability, Failure, Found, KeyRequest, Level,
-    ListRequest, LocateView, MAX_PAGE, MemberView, Mode, NewValue, Operation, Options, Outcome, Page, Reply, Request,
-    RingView, Seen, Written,
+    ListRequest, LocateView, MAX_PAGE, MemberView, Mode, NewValue, Operation, Options, Outcome, Page, PartitionLag,
+    PeerLag, ReplicationView, Reply, Request, RingView, Seen, Written,
 };
 pub use session::{MAX_SESSION_BYTES, Session};
 pub use write::{Participants, WriteRound, WriteStep};

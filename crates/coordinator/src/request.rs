@@ -253,6 +253,10 @@ pub enum Request {
     Ring,
     /// `GET /v1/ring/{bucket}/{key}`.
     Locate(Bucket, Key),
+    /// `GET /v1/replication`.
+    Replication,
+    /// `POST /v1/repair`.
+    Repair,
     /// `GET /ready`.
     Ready,
 }
@@ -352,6 +356,53 @@ pub struct LocateView {
     pub fallbacks: Vec<String>,
 }
 
+/// How far a node and one co-owner of its partitions are apart, as far as they have told each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerLag {
+    /// The co-owner.
+    pub name: String,
+    /// Writes that the node has and the peer has not.
+    pub behind: u64,
+    /// Writes that the peer has and the node has not.
+    pub ahead: u64,
+    /// Partitions that differ.
+    pub partitions: u64,
+}
+
+/// A partition of a node whose log is needed, that is in doubt, or of which something is missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionLag {
+    /// It is one of the buckets with so many replicas.
+    pub n: u8,
+    /// Which.
+    pub partition: u32,
+    /// Entries of its log that some owner may still lack.
+    pub log_entries: usize,
+    /// For how long there have been any, in seconds.
+    pub log_age_seconds: u64,
+    /// Whether it answers for nothing until it has been refilled.
+    pub in_doubt: bool,
+    /// Writes that some owner lacks.
+    pub behind: u64,
+    /// Writes that this node lacks.
+    pub ahead: u64,
+}
+
+/// The answer to `/v1/replication`: all of it is empty where nothing is to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplicationView {
+    /// The node that answers.
+    pub node: String,
+    /// Entries of its log that some owner may still lack.
+    pub log_entries: usize,
+    /// Partitions that answer for nothing until they have been refilled.
+    pub partitions_in_doubt: usize,
+    /// By name, those whose links are up.
+    pub peers: Vec<PeerLag>,
+    /// In order.
+    pub partitions: Vec<PartitionLag>,
+}
+
 /// A page of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -389,6 +440,8 @@ pub enum Answer {
     Ring(RingView),
     /// To `/v1/ring/{bucket}/{key}`.
     Located(LocateView),
+    /// To `/v1/replication`, and to `/v1/repair`.
+    Replication(ReplicationView),
     /// The node serves.
     Ready,
 }

@@ -2,6 +2,7 @@
 
 use std::{rc::Rc, time::Instant};
 
+use annulus_coordinator::Request;
 use annulus_ring::{Bucket, Key};
 use http::{HeaderValue, Method, header, request::Parts};
 use hyper::body::Incoming;
@@ -18,7 +19,7 @@ use crate::{
     },
     request_head,
     response::Response,
-    routes::{batch, buckets, change, cluster, kv, list, operations},
+    routes::{batch, buckets, change, cluster, kv, list, operations, replication},
     server::{Connection, Service},
 };
 
@@ -105,6 +106,14 @@ async fn dispatch<S: Service>(
         (Target::RingPath(rest), Verb::Get) => {
             (Route::Cluster, Box::pin(cluster::locate(connection, rest, head)).await)
         }
+        (Target::Replication, Verb::Get) => (
+            Route::Cluster,
+            Box::pin(replication::ask(connection, Request::Replication, head)).await,
+        ),
+        (Target::Repair, Verb::Post) => (
+            Route::Cluster,
+            Box::pin(replication::ask(connection, Request::Repair, head)).await,
+        ),
         (Target::RingPath(_), Verb::Post) => (Route::Cluster, Err(ring_change())),
         (target, _) => (Route::None, Err(not_allowed(target.allowed()))),
     }
@@ -155,6 +164,8 @@ enum Target {
     Ring,
     /// Below `/v1/ring/`.
     RingPath(String),
+    Replication,
+    Repair,
     Operation(operations::Operation),
 }
 
@@ -177,6 +188,8 @@ impl Target {
             "/v1/buckets" => Ok(Target::Buckets),
             "/v1/cluster" => Ok(Target::Cluster),
             "/v1/ring" => Ok(Target::Ring),
+            "/v1/replication" => Ok(Target::Replication),
+            "/v1/repair" => Ok(Target::Repair),
             _ => operations::Operation::of(path)
                 .map(Target::Operation)
                 .ok_or_else(no_such_route),
@@ -187,9 +200,14 @@ impl Target {
         match self {
             Target::Key(..) => "GET, HEAD, PUT, POST, DELETE",
             Target::Bucket(_) => "GET, HEAD, PUT, DELETE",
-            Target::Batch => "POST",
+            Target::Batch | Target::Repair => "POST",
             Target::RingPath(_) => "GET, HEAD, POST",
-            Target::List(_) | Target::Buckets | Target::Cluster | Target::Ring | Target::Operation(_) => "GET, HEAD",
+            Target::List(_)
+            | Target::Buckets
+            | Target::Cluster
+            | Target::Ring
+            | Target::Replication
+            | Target::Operation(_) => "GET, HEAD",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! on its way, and the next is asked for when the last is durable. Nothing is kept at the sender between two pages.
 
 mod fetch;
+mod lag;
 mod supply;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,6 +90,8 @@ pub(crate) struct CatchUp {
     not_before: Instant,
     /// The next request's number: no two lives' numbers meet.
     next_request: u64,
+    /// Since when the log of a partition has been needed.
+    needed_since: BTreeMap<PartitionId, Instant>,
     /// Writes taken by the last round.
     logged: u64,
 }
@@ -115,17 +118,6 @@ impl Shared {
     }
 }
 
-/// How far a peer and this node are apart, in writes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lag {
-    /// That the peer has not told of, and this node has.
-    pub(crate) behind: u64,
-    /// That the peer has, and this node has not.
-    pub(crate) ahead: u64,
-    /// Partitions that differ.
-    pub(crate) partitions: u64,
-}
-
 impl CatchUp {
     pub(crate) fn starting(now: Now, random: u64) -> CatchUp {
         CatchUp {
@@ -136,6 +128,7 @@ impl CatchUp {
             next_round: now.monotonic + ROUND,
             not_before: now.monotonic,
             next_request: random & FIRST_NUMBER_MASK,
+            needed_since: BTreeMap::new(),
             logged: 0,
         }
     }
@@ -210,6 +203,7 @@ impl<E: Engine> Node<E> {
                 self.send_roots(peer, out);
             }
             self.settle_doubts();
+            self.note_needed(now);
             self.keep_house();
             self.scrub(out);
         }
@@ -219,13 +213,14 @@ impl<E: Engine> Node<E> {
         }
     }
 
-    /// Where nothing was written since the last round, the log is trimmed; in a busy time a checkpoint does that, and what peers said of
-    /// their disks is kept with all the rest.
+    /// Where nothing was written since the last round, the log is trimmed; in a busy time a checkpoint does that. What peers said of their
+    /// disks is kept: it changes only with their writes.
     fn keep_house(&mut self) {
         let logged = self.counters.writes + self.counters.caught_objects + self.counters.peer_writes;
         if std::mem::replace(&mut self.catch_up.logged, logged) == logged {
             self.replica.trim_log();
-        } else if let Some(peers) = self.witness.news() {
+        }
+        if let Some(peers) = self.witness.news() {
             memory::put_witness(&mut self.replica, peers);
         }
     }
@@ -273,7 +268,7 @@ impl<E: Engine> Node<E> {
     fn clock_hashes(&self, to: NodeId, ranges: Vec<ClockRange>) -> Effect {
         let durable = Witnessed {
             incarnation: self.incarnation,
-            batch: self.durable.last_synced(),
+            batch: self.durable.last_written(),
         };
         Effect::Send {
             to,
@@ -464,27 +459,4 @@ impl<E: Engine> Node<E> {
             .flat_map(|cluster| cluster.ring.preference_list(partition).owners);
         owners.copied().filter(|owner| *owner != self.me).collect()
     }
-
-    /// How far each co-owner and this node are apart, as far as they have told.
-    pub(crate) fn lags(&self) -> BTreeMap<NodeId, Lag> {
-        let lags = self.catch_up.peers.iter().map(|(peer, co_owner)| {
-            let mut lag = Lag::default();
-            for (partition, told) in &co_owner.told {
-                let clock = self.replica.clock(*partition);
-                let (behind, ahead) = (dots(&clock.difference(told)), dots(&told.difference(clock)));
-                lag.behind += behind;
-                lag.ahead += ahead;
-                lag.partitions += u64::from(behind + ahead > 0);
-            }
-            (*peer, lag)
-        });
-        lags.collect()
-    }
-}
-
-/// How many dots there are, but for those of closed actors.
-fn dots(context: &CausalContext) -> u64 {
-    let ranges = context.iter_ranges().map(|(_, counters)| counters);
-    let open = ranges.filter(|counters| *counters.end() != u64::MAX);
-    open.map(|counters| counters.end() - counters.start() + 1).sum()
 }

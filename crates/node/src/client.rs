@@ -51,6 +51,15 @@ impl<E: Engine> Node<E> {
                 let reply = self.locate(&bucket, &key);
                 self.reply(now, requester, reply, out);
             }
+            Request::Replication => {
+                let reply = self.cluster().map(|_| Answer::Replication(self.replication_view()));
+                self.reply(now, requester, reply, out);
+            }
+            Request::Repair => {
+                self.repair_now(now, out);
+                let reply = self.cluster().map(|_| Answer::Replication(self.replication_view()));
+                self.reply(now, requester, reply, out);
+            }
             Request::Ready => {
                 let reply = self.readiness().and_then(|()| self.is_whole()).map(|()| Answer::Ready);
                 self.reply(now, requester, reply, out);

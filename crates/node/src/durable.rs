@@ -44,6 +44,9 @@ pub(crate) struct Durable {
     applied: VecDeque<(u64, Completion)>,
     last_applied: u64,
     last_synced: u64,
+    /// The first batch with writes that is not durable yet, and the last one that is.
+    first_written: Option<u64>,
+    last_written: u64,
     syncing: bool,
     /// When the first of what is staged was.
     since: Option<Instant>,
@@ -99,15 +102,24 @@ impl Durable {
         needed.then_some(self.last_applied)
     }
 
-    /// The last batch that survives power loss.
-    pub(crate) fn last_synced(&self) -> u64 {
-        self.last_synced
+    /// A batch with writes was applied.
+    pub(crate) fn on_written(&mut self, batch: u64) {
+        self.first_written.get_or_insert(batch);
+    }
+
+    /// A batch that survives power loss, and all writes before it; another one only after another write.
+    pub(crate) fn last_written(&self) -> u64 {
+        self.last_written
     }
 
     /// All batches up to this one are durable.
     pub(crate) fn on_synced(&mut self, batch: u64) {
         self.last_synced = self.last_synced.max(batch);
         self.syncing = false;
+        if self.first_written.is_some_and(|first| first <= batch) {
+            self.last_written = batch;
+            self.first_written = (batch < self.last_applied).then_some(batch + 1);
+        }
     }
 
     /// What can be said now, one after the other.

@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
-use annulus_coordinator::{Failure, Reply};
+use annulus_coordinator::{Failure, PeerLag, Reply};
 use annulus_membership::Liveness;
 use annulus_storage::Engine;
 
-use crate::catch_up::Lag;
 use crate::node::Node;
 
 /// Counts since the start.
@@ -272,22 +271,17 @@ fn gauges<E: Engine>(node: &Node<E>, text: &mut String) {
 
 /// How far each co-owner is behind this node, and this node behind it.
 fn lags<E: Engine>(node: &Node<E>, text: &mut String) {
-    let lags = node.lags();
-    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Lag) -> u64| {
+    let peers = node.replication_view().peers;
+    let mut gauge = |name: &str, help: &str, value: fn(&PeerLag) -> u64| {
         let _ = write!(text, "# HELP annulus_{name} {help}\n# TYPE annulus_{name} gauge\n");
-        for (peer, lag) in &lags {
-            let _ = writeln!(
-                text,
-                "annulus_{name}{{peer=\"{}\"}} {}",
-                node.name_of(*peer),
-                value(lag)
-            );
+        for lag in &peers {
+            let _ = writeln!(text, "annulus_{name}{{peer=\"{}\"}} {}", lag.name, value(lag));
         }
     };
     let behind = "Writes that this node has and the peer has not told of.";
-    gauge("replication_behind_writes", behind, &|lag| lag.behind);
+    gauge("replication_behind_writes", behind, |lag| lag.behind);
     let ahead = "Writes that the peer has and this node has not.";
-    gauge("replication_ahead_writes", ahead, &|lag| lag.ahead);
+    gauge("replication_ahead_writes", ahead, |lag| lag.ahead);
     let apart = "Partitions whose clocks differ from the peer's.";
-    gauge("replication_partitions_apart", apart, &|lag| lag.partitions);
+    gauge("replication_partitions_apart", apart, |lag| lag.partitions);
 }

@@ -172,8 +172,12 @@ impl<E: Engine> Node<E> {
         if !self.durable.is_due(now.monotonic) && staged < MAX_STAGED_BYTES {
             return;
         }
+        let has_writes = self.replica.has_writes();
         match self.replica.commit() {
             Ok(batch) => {
+                if let Some(batch) = batch.filter(|_| has_writes) {
+                    self.durable.on_written(batch);
+                }
                 if let Some(batch) = self.durable.on_applied(batch) {
                     out.push(Effect::Sync { batch });
                 }

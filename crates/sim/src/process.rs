@@ -16,8 +16,8 @@ pub(crate) struct Process {
     pub(crate) settings: Settings,
     pub(crate) node: Option<Node<Disk>>,
     pub(crate) disk: Disk,
-    /// An older copy of it, to be put back.
-    pub(crate) backup: Option<Disk>,
+    /// An older copy of it, to be put back, and when it was made.
+    pub(crate) backup: Option<(Nanos, Disk)>,
     /// How often it was started.
     pub(crate) life: u32,
     /// When it was started last: its monotonic clock counts from there.

@@ -141,6 +141,10 @@ impl LogIndex {
         }
     }
 
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        self.partitions.keys().copied()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.entries
     }

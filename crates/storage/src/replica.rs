@@ -485,6 +485,11 @@ impl<E: Engine> Replica<E> {
         }
     }
 
+    /// Whether the next batch brings dots, and not only what the node wants kept.
+    pub fn has_writes(&self) -> bool {
+        self.log.len() > 0
+    }
+
     /// The number of the last batch that was committed; 0 before the first.
     pub fn last_batch(&self) -> u64 {
         self.next_batch - 1

@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod kv;
 pub(crate) mod list;
 pub(crate) mod operations;
+pub(crate) mod replication;
 
 use crate::problem::{Problem, UNEXPECTED_ANSWER};
 

@@ -10,7 +10,8 @@ use std::{
 use annulus_causality::{ConflictPolicy, Timestamp, Version, etag};
 use annulus_coordinator::{
     Answer, BucketConfig, BucketSpec, ClusterView, Condition, Durability, Failure, Found, KeyRequest, Level,
-    ListRequest, LocateView, MemberView, Mode, NewValue, Operation, Outcome, Page, Reply, Request, RingView, Written,
+    ListRequest, LocateView, MemberView, Mode, NewValue, Operation, Outcome, Page, PeerLag, ReplicationView, Reply,
+    Request, RingView, Written,
 };
 use annulus_http::Service;
 use annulus_ring::{Bucket, Key};
@@ -151,6 +152,16 @@ impl Fake {
             Request::Ready if self.unready.get() => Err(Failure::NotReady {
                 reason: "two of three nodes are missing".to_owned(),
             }),
+            Request::Replication | Request::Repair => Ok(Answer::Replication(ReplicationView {
+                node: "n1".to_owned(),
+                log_entries: 7,
+                peers: vec![PeerLag {
+                    name: "n2".to_owned(),
+                    behind: 7,
+                    ..PeerLag::default()
+                }],
+                ..ReplicationView::default()
+            })),
             Request::Ready => Ok(Answer::Ready),
         }
     }

@@ -114,6 +114,11 @@ impl<E: Engine> Replica<E> {
         self.log_index.len()
     }
 
+    /// The partitions whose log some owner may still need.
+    pub fn logged_partitions(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        self.log_index.partitions()
+    }
+
     /// How far the log of a partition reaches.
     pub fn log_length(&self, partition: PartitionId) -> LogLength {
         self.log_index.length(partition)
