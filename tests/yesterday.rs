@@ -38,9 +38,17 @@ fn operate(cluster: &Cluster, numbers: &[usize], operation: &(dyn Fn(usize) -> S
             scope.spawn(move || {
                 let mut connection = cluster.connect(worker);
                 for numbers in batches.iter().skip(worker).step_by(2) {
-                    let results = batch(&mut connection, numbers.iter().map(|number| operation(*number)));
-                    let failed = results.iter().find(|result| result["status"] != 204);
-                    assert_eq!(failed, None);
+                    let mut left = numbers.to_vec();
+                    // A machine that is busy with other tests may let a deadline pass; what was not acknowledged is tried again.
+                    for _ in 0..20 {
+                        if left.is_empty() {
+                            break;
+                        }
+                        let results = batch(&mut connection, left.iter().map(|number| operation(*number)));
+                        let failed = left.iter().zip(results).filter(|(_, result)| result["status"] != 204);
+                        left = failed.map(|(number, _)| *number).collect();
+                    }
+                    assert_eq!(left, [0; 0]);
                 }
             });
         }
