@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use annulus_coordinator::{Failure, Operation, Outcome, Reply, Request};
+use annulus_coordinator::{Failure, Outcome, Reply, Request};
 use annulus_node::{ClientId, Input};
 use tokio::sync::oneshot;
 
@@ -129,7 +129,7 @@ impl annulus_http::Service for Service {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use annulus_coordinator::{Answer, KeyRequest, Options};
+    use annulus_coordinator::{Answer, KeyRequest, Operation, Options};
     use annulus_ring::{Bucket, Key};
 
     fn write() -> Request {
