@@ -168,6 +168,12 @@ pub enum Conflicts {
     Siblings,
     /// The last one wins.
     Lww,
+    /// The keys are counters: all are added up.
+    Counter,
+    /// The keys are sets: adding an element wins over removing it.
+    Set,
+    /// The keys are maps: of each field the last value wins.
+    Map,
 }
 
 /// A bucket's declaration; what is left out is the cluster's default.

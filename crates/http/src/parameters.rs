@@ -16,7 +16,7 @@ const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=
 pub(crate) fn parse<'q, const N: usize>(
     query: Option<&'q str>,
     known: [&'static str; N],
-) -> Result<[Option<Cow<'q, [u8]>>; N], Problem> {
+) -> Result<[Given<'q>; N], Problem> {
     let mut values = [const { None }; N];
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -46,11 +46,14 @@ pub(crate) fn options(query: Option<&str>) -> Result<Options, Problem> {
     to_options(parse(query, OPTIONS)?)
 }
 
+/// What a parameter was given, where it was.
+type Given<'q> = Option<Cow<'q, [u8]>>;
+
 /// The same beside three others.
 pub(crate) fn options_and<'q>(
     query: Option<&'q str>,
     [a, b, c]: [&'static str; 3],
-) -> Result<(Options, [Option<Cow<'q, [u8]>>; 3]), Problem> {
+) -> Result<(Options, [Given<'q>; 3]), Problem> {
     let [r, w, sloppy, durability, timeout] = OPTIONS;
     let [a, b, c, options @ ..] = parse(query, [a, b, c, r, w, sloppy, durability, timeout])?;
     Ok((to_options(options)?, [a, b, c]))
@@ -60,7 +63,7 @@ pub(crate) fn options_and<'q>(
 const OPTIONS: [&str; 5] = ["r", "w", "sloppy", "durability", "timeout"];
 
 /// Their values, in that order.
-fn to_options(values: [Option<Cow<'_, [u8]>>; 5]) -> Result<Options, Problem> {
+fn to_options(values: [Given<'_>; 5]) -> Result<Options, Problem> {
     let [r, w, sloppy, durability, timeout] = values;
     Ok(Options {
         r: r.map(|value| level("r", &text("r", &value)?)).transpose()?,

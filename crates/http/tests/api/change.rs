@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use crate::support::{Server, test};
 
 fn by(amount: i64) -> Change {
-    Change::Increment(NonZeroI64::new(amount).unwrap())
+    Change::Increment(NonZeroI64::new(amount).expect("not zero"))
 }
 
 fn element(bytes: &[u8]) -> Element {
-    Element::parse(bytes.to_vec().into()).unwrap()
+    Element::parse(bytes.to_vec().into()).expect("an element")
 }
 
 fn field(name: &str) -> Field {
-    Field::parse(name.to_owned()).unwrap()
+    Field::parse(name.to_owned()).expect("a name")
 }
 
 fn set(name: &str, value: &[u8], content_type: Option<&str>) -> Change {
@@ -135,13 +135,13 @@ fn a_batch_takes_operations_too() {
     test(async |server| {
         for (rest, expected) in understood {
             let response = server.ask("POST /v1/batch", line(rest).as_bytes()).await;
-            let result: Value = serde_json::from_str(response.text()).unwrap();
+            let result: Value = serde_json::from_str(response.text()).expect("JSON");
             assert_eq!(result, json!({"status": 204, "context": "token-0"}), "{rest}");
             assert_eq!(asked(server).0, expected, "{rest}");
         }
         for rest in refused {
             let response = server.ask("POST /v1/batch", line(rest).as_bytes()).await;
-            let result: Value = serde_json::from_str(response.text()).unwrap();
+            let result: Value = serde_json::from_str(response.text()).expect("JSON");
             assert_eq!(result["status"], 400, "{rest}");
         }
     });
@@ -158,7 +158,7 @@ fn every_kind_of_bucket_can_be_declared() {
             let body = json!({ "conflicts": conflicts }).to_string();
             let declared = server.put("/v1/buckets/b", body.as_bytes()).await;
             assert_eq!(declared.json()["conflicts"], conflicts);
-            assert_eq!(serde_json::to_value(policy).unwrap(), conflicts);
+            assert_eq!(serde_json::to_value(policy).expect("a word"), conflicts);
         }
         let refused = server.put("/v1/buckets/b", b"{\"conflicts\":\"crdt\"}").await;
         assert_eq!(refused.problem(400, "invalid-parameter")["parameter"], "conflicts");
