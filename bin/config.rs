@@ -204,7 +204,7 @@ options! {
         /// Bytes of hints that are kept for one peer
         #[arg(value_name = "SIZE")]
         hint_bytes_per_peer: Size = "256MiB",
-        /// How long a hint is kept; after that only reads repair the peer
+        /// How long a hint is kept; after that the peer has the write from another owner or not at all
         #[arg(value_name = "TIME")]
         hint_lifetime: Span = "3h",
         /// Between two heartbeats to a peer

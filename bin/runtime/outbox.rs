@@ -7,7 +7,7 @@ use annulus_protocol::{FrameError, Message, append_frame};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
-/// A peer that does not read fills this; then its link is dropped, and what it missed reaches it as hints and repairs.
+/// A peer that does not read fills this; then its link is dropped, and it catches up with what it missed.
 pub(crate) const MAX_OUTBOX_BYTES: usize = 64 << 20;
 
 /// A buffer that a burst has grown beyond this is given back.

@@ -1,4 +1,5 @@
-//! A write round asks every owner, and sees to it that each owner that does not answer is left a hint somewhere.
+//! A write round asks every owner, and sees to it that each owner that does not answer can get the write: from a fallback's hint, or from
+//! the log of an owner that has it.
 
 use annulus_mutants::{Mutant, planted};
 use annulus_ring::NodeId;
@@ -33,7 +34,7 @@ pub enum WriteStep {
         /// The owner that it is for.
         owner: NodeId,
     },
-    /// Keep a hint here.
+    /// Nobody else keeps it: keep a hint here. An owner need not, as the write is in its log.
     KeepHint {
         /// The owner that it is for.
         owner: NodeId,
@@ -97,7 +98,7 @@ impl WriteRound {
         self.quorum.answer(from);
     }
 
-    /// A replica has refused or went away: another stands in for it, or a hint is kept here.
+    /// A replica has refused or went away: a fallback stands in for it, or the coordinator sees to it.
     pub fn on_failure(&mut self, from: NodeId, steps: &mut Vec<WriteStep>) {
         self.spares.retain(|&spare| spare != from);
         if let Some(owner) = self.quorum.fail(from) {
@@ -105,7 +106,7 @@ impl WriteRound {
         }
     }
 
-    /// The time is up: every owner that has not answered by now gets a hint, kept here.
+    /// The time is up: the coordinator sees to every owner that has not answered by now.
     pub fn on_deadline(&mut self, steps: &mut Vec<WriteStep>) {
         let late: Vec<NodeId> = self.quorum.waiting().filter(|&owner| owner != self.me).collect();
         steps.extend(late.into_iter().map(|owner| WriteStep::KeepHint { owner }));

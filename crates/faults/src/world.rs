@@ -44,8 +44,8 @@ impl World {
         self.cluster.restore()
     }
 
-    /// Reads every key from all its owners, which repairs those that lack it. The world is whole again once that is done, which
-    /// nobody waits for: other faults may well come in between.
+    /// Looks whether a node that came back empty is refilled: it serves, no hint waits, and every key can be read from all its owners. The
+    /// world is whole again once that is so, which nobody waits for: other faults may well come in between.
     pub(crate) fn refill(&self) -> Result<(), Trouble> {
         let (observer, is_whole) = (self.observer.clone(), Arc::clone(&self.is_whole));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

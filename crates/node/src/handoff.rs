@@ -1,4 +1,4 @@
-//! Hinted handoff: a hint goes to its owner once it is back, at the pace that the owner grants, and is forgotten once stored there.
+//! Hinted handoff: a hint goes to its owner once that is back, at the pace that it grants, and is forgotten once stored there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -122,7 +122,8 @@ impl<E: Engine> Node<E> {
         if count > 0 {
             self.counters.hints_expired += count as u64;
             let text = format!(
-                "{count} hints were older than the hint lifetime and were dropped; their owners get those writes from each other."
+                "{count} hints were older than the hint lifetime and were dropped; their owners get those writes from each other, but for \
+                 any that none of them has."
             );
             out.push(Effect::Log {
                 level: Level::Warn,

@@ -148,7 +148,7 @@ pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
     );
     counter(
         "damaged_records_total",
-        "Reads of records whose checksum does not fit.",
+        "Records that were found to be damaged or gone.",
         counters.damaged,
     );
     counter(

@@ -46,7 +46,7 @@ pub struct Settings {
     pub min_free_bytes: u64,
     /// Hints kept for one owner, in bytes.
     pub hint_bytes_per_peer: u64,
-    /// Hints older than this are dropped; catch-up takes over.
+    /// Hints older than this are dropped: their owners have the writes from each other, but for those that no owner took.
     pub hint_lifetime: Duration,
     /// Stored data is checked in the background at this rate; 0 for never.
     pub scrub_bytes_per_second: u64,

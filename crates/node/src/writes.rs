@@ -1,4 +1,4 @@
-//! A write gets its dot and its context here, once, and its round sees every owner answered for or left a hint.
+//! A write gets its dot and its context here, once; an owner that misses it gets it from another owner's log, or from a fallback's hint.
 
 use std::collections::VecDeque;
 
@@ -292,7 +292,7 @@ impl<E: Engine> Node<E> {
         self.advance_write(now, id, task, out);
     }
 
-    /// The deadline: who has not answered is left a hint, and the client is told that the outcome is unknown.
+    /// The deadline: a fallback keeps hints for those that have not answered, and the client is told that the outcome is unknown.
     pub(crate) fn on_write_deadline(&mut self, now: Now, id: TaskId, mut task: Task, out: &mut Vec<Effect>) {
         let deadline = task.deadline;
         let Work::Write(work) = &mut task.work else { return };

@@ -48,7 +48,7 @@ pub struct Summary {
     pub restarts: u64,
     /// Faults by kind.
     pub faults: BTreeMap<&'static str, u64>,
-    /// From the last fault until no hint was left, the longest.
+    /// From the last fault until all owners held the same, the longest.
     pub slowest_convergence: Duration,
     /// Broken promises by seed, shrunk.
     pub failures: Vec<Failure>,

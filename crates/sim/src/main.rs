@@ -261,7 +261,7 @@ fn print(summary: &Summary, jobs: usize) {
         }
     );
     println!(
-        "hints were gone {:.1} s after the last fault at the latest",
+        "owners held the same {:.1} s after the last fault at the latest",
         summary.slowest_convergence.as_secs_f64()
     );
     println!(

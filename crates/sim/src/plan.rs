@@ -224,7 +224,7 @@ impl Plan {
     }
 
     fn draw_faults(&mut self, rng: &mut StdRng, scope: &Scope) {
-        // Now and then only what spares processes, where hints alone must bring everything; or only what does not.
+        // Now and then only what spares processes, where no restart mends anything; or only what does not.
         let only = *[None, None, Some(true), Some(false)].choose(rng).unwrap_or(&None);
         let allowed: Vec<usize> = (0..faults::ALL.len())
             .filter(|&fault| scope.allows_fault(fault))

@@ -34,7 +34,7 @@ pub struct Report {
     pub operations: u64,
     /// Of them, those that succeeded.
     pub succeeded: u64,
-    /// From the end of the faults until no hint was left, in nanoseconds.
+    /// From the end of the faults until no hint was left and all owners held the same, in nanoseconds.
     pub converged_in: Nanos,
     /// What the world counted.
     pub counts: Counts,
@@ -44,7 +44,7 @@ pub struct Report {
 
 /// A cluster that is not formed or ready after so long is stuck.
 const FORMS_WITHIN: Nanos = 120 * SECOND;
-/// After the last fault, hints are delivered within this.
+/// After the last fault, each of these comes to be within this: hints are delivered, nothing is in doubt, owners agree.
 const CONVERGES_WITHIN: Nanos = 180 * SECOND;
 /// After a node was lost for good, the others know it within this.
 const NOTICES_WITHIN: Nanos = 30 * SECOND;

@@ -1,7 +1,7 @@
 //! A hint is a write kept for an owner that was away: durable, bounded in bytes an owner, and gone when delivered or past its deadline.
 //!
-//! A hint carries the write's delta; its holder is a fallback, as what an owner has, the others get by its log. Key of the record:
-//! owner and sequence, both big-endian.
+//! Only fallbacks keep hints: what one owner has, the others get from its log. A hint carries the write's delta. Key of the record: owner
+//! and sequence, both big-endian.
 //!
 //! Bucket policies are not kept: neither a join nor what replicas store depends on them.
 
@@ -36,7 +36,7 @@ pub struct Hint {
     pub dots: CausalContext,
     /// What the owner joins, filled.
     pub object: Object,
-    /// Milliseconds since the Unix epoch: from then on catch-up answers for the write, and the hint is dropped.
+    /// Milliseconds since the Unix epoch: from then on the hint is dropped, and its owner gets the write from owners that have it.
     pub expires_wall_ms: u64,
 }
 
@@ -52,7 +52,7 @@ pub struct HintCount {
 /// Why a hint was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum HintError {
-    /// The owner has as many as it may; the write cannot count for it. Catch-up brings it later.
+    /// The owner has as many as it may: this one does not count. Another owner that has the write brings it.
     #[error("{bytes} bytes of hints are kept for node {owner}, and {limit_bytes} are allowed")]
     Full {
         /// For whom.

@@ -44,7 +44,7 @@ const NAMED: &[u8] = b"named/";
 /// Why a replica cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The engine; a damaged clock or log means that the node must not trust what it holds (a new incarnation, and a refill).
+    /// The engine. Damaged clocks or a damaged log are no such error: they are rebuilt, and everything is in doubt.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The data was written with another number of partitions.

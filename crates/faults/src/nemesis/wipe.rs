@@ -1,4 +1,4 @@
-//! A node loses its directory, comes back empty, and is refilled by reads before another one may lose its own.
+//! A node loses its directory, comes back empty, and is refilled before another one may lose its own.
 
 use std::fs;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use crate::world::World;
 
 pub(super) static NEMESIS: Nemesis = Nemesis {
     name: "wipe",
-    about: "SIGKILL, the data directory deleted; started again empty, refilled by reads of all owners",
+    about: "SIGKILL, the data directory deleted; started again empty, refilled by its peers",
     needs: Needs::Signals,
     draw,
 };

@@ -80,7 +80,9 @@ stories! {
     put
     put_forwarded
     durable
+    catch_up
     hint
+    doubt
     sloppy_and_strict
     no_owner_left
     read_repair

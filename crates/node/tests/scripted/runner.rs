@@ -20,7 +20,7 @@ use crate::world::World;
 /// Longer than this no cluster takes to form.
 const FORMING: Duration = Duration::from_secs(10);
 
-const COMMANDS: &str = "founders cluster start kill pause resume cut heal drop deliver sync settle advance put get delete list \
+const COMMANDS: &str = "founders cluster start kill wipe pause resume cut heal drop deliver sync settle advance put get delete list \
                         declare undeclare bucket place show hints records members ready verbose quiet";
 
 /// What an answer said that later requests can use.
@@ -56,6 +56,7 @@ impl Runner {
             "cluster" => self.cluster(words),
             "start" => self.each_node(words, World::start),
             "kill" => self.each_node(words, World::kill),
+            "wipe" => self.each_node(words, World::wipe),
             "pause" => self.each_node(words, |world, node| world.pause(node, true)),
             "resume" => self.each_node(words, |world, node| world.pause(node, false)),
             "sync" => self.each_node(words, World::sync),
@@ -518,7 +519,7 @@ impl Runner {
     /// How many records are on a node's disk.
     fn records(&mut self, words: &mut Words) -> Result<(), String> {
         let name = words.next("a node")?;
-        let engine = self.world.disk(self.world.names.find(&name)?).0;
+        let (engine, replica) = self.world.disk(self.world.names.find(&name)?);
         let count = |space| {
             let mut count = 0;
             let visited = engine.scan(space, &[], None, &mut |_, _| {
@@ -528,7 +529,10 @@ impl Runner {
             visited.map(|()| count).map_err(|error| error.to_string())
         };
         let (objects, keys, hints) = (count(Space::Object)?, count(Space::Index)?, count(Space::Hint)?);
-        let line = format!("{name} has on its disk: objects {objects}, keys in the index {keys}, hints {hints}");
+        let log = replica.log_entries();
+        let line = format!(
+            "{name} has on its disk: objects {objects}, keys in the index {keys}, hints {hints}, entries in the log {log}"
+        );
         self.world.say(line);
         Ok(())
     }

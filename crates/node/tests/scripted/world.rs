@@ -148,6 +148,19 @@ impl World {
         Ok(())
     }
 
+    /// It gets a new disk, with nothing on it.
+    pub(crate) fn wipe(&mut self, node: NodeId) -> Result<(), String> {
+        let name = self.names.node(node);
+        if self.is_running(node) {
+            return Err(format!("{name} is running"));
+        }
+        let process = self.process(node);
+        process.engine = MemoryEngine::new();
+        process.syncer = process.engine.syncer();
+        self.say(format!("{name}'s disk is empty"));
+        Ok(())
+    }
+
     /// SIGSTOP: its links stay, it hears and says nothing, and what it is sent waits.
     pub(crate) fn pause(&mut self, node: NodeId, paused: bool) -> Result<(), String> {
         self.must_run(node)?;
