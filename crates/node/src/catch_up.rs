@@ -357,11 +357,11 @@ impl<E: Engine> Node<E> {
     /// The clocks of a range are as the peer's.
     fn are_equal(&mut self, peer: NodeId, n: u8, first: u32, count: u32) {
         let indexes = self.catch_up.shared.range(peer, n, first, count).to_vec();
-        self.catch_up.peers.entry(peer).or_default().is_current = true;
         for partition in indexes.into_iter().map(|index| PartitionId { n, index }) {
             let clock = self.replica.clock(partition);
             if !clock.is_empty() {
                 let co_owner = self.catch_up.peers.entry(peer).or_default();
+                co_owner.is_current = true;
                 if co_owner.told.get(&partition) != Some(clock) {
                     co_owner.told.insert(partition, clock.clone());
                     self.release_log(partition);

@@ -5,8 +5,9 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// The version of everything below the directory. A newer one is refused: what it means is not known here.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of everything below the directory. Another one is refused: what a newer one means is not known here, and no older one was
+/// ever released.
+pub const FORMAT_VERSION: u32 = 2;
 
 const IDENTITY_FILE: &str = "identity";
 const ENGINE_PREFIX: &str = "engine-";
@@ -52,6 +53,17 @@ pub enum DirectoryError {
         "the data directory {path} has format {found}, and this annulus knows up to {FORMAT_VERSION}; use a newer annulus"
     )]
     NewerFormat {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// It was written by an annulus from before the first release.
+    #[error(
+        "the data directory {path} has format {found}, and this annulus knows {FORMAT_VERSION} only; export the data with the annulus \
+         that wrote it, and import it into a new directory"
+    )]
+    OlderFormat {
         /// The directory.
         path: PathBuf,
         /// Its format.
@@ -206,6 +218,12 @@ impl DataDirectory {
         let identity = Identity::parse(&text).map_err(|detail| DirectoryError::Unreadable { path, detail })?;
         if identity.format > FORMAT_VERSION {
             return Err(DirectoryError::NewerFormat {
+                path: self.path.clone(),
+                found: identity.format,
+            });
+        }
+        if identity.format < FORMAT_VERSION {
+            return Err(DirectoryError::OlderFormat {
                 path: self.path.clone(),
                 found: identity.format,
             });
@@ -381,9 +399,12 @@ mod tests {
     fn a_newer_format_and_garbage_are_refused() {
         let place = tempfile::tempdir().unwrap();
         let identity = place.path().join("identity");
-        fs::write(&identity, "format 2\nsoul n1\n").unwrap();
+        fs::write(&identity, "format 3\nsoul n1\n").unwrap();
         let error = DataDirectory::open(place.path(), "n1").unwrap_err();
-        assert!(matches!(error, DirectoryError::NewerFormat { found: 2, .. }), "{error}");
+        assert!(matches!(error, DirectoryError::NewerFormat { found: 3, .. }), "{error}");
+        fs::write(&identity, "format 1\nnode n1\n").unwrap();
+        let error = DataDirectory::open(place.path(), "n1").unwrap_err();
+        assert!(matches!(error, DirectoryError::OlderFormat { found: 1, .. }), "{error}");
         for garbage in ["", "format x\n", "format 1\n", "\u{0}\u{0}"] {
             fs::write(&identity, garbage).unwrap();
             let error = DataDirectory::open(place.path(), "n1").unwrap_err();
