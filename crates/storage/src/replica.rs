@@ -280,7 +280,8 @@ impl<E: Engine> Replica<E> {
         if !new.is_empty() {
             self.clocks.add(address.partition, &new);
         }
-        for (actor, counters) in new.iter_ranges() {
+        // No closed actor is plausible, so that these are all.
+        for (actor, counters) in new.open_ranges() {
             self.log.push(address.partition, actor, counters, scope_of(&key));
         }
         let clock = self.clock(address.partition);
@@ -543,9 +544,7 @@ fn read_hint(key: &[u8], frame: Bytes, partitions: Partitions) -> Result<StoredH
 }
 
 fn check_plausible(dots: &CausalContext) -> Result<(), ApplyError> {
-    let mut greatest = dots
-        .iter_ranges()
-        .map(|(actor, counters)| Dot::new(actor, *counters.end()));
+    let mut greatest = dots.spans().map(|span| *span.dots().end());
     match greatest.find(|dot| dot.counter > MAX_COUNTER) {
         None => Ok(()),
         Some(dot) => Err(ApplyError::ImplausibleDot { dot }),
