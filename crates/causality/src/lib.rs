@@ -10,7 +10,7 @@
 //! - [`Object::strip`] and [`Object::filled`] undo each other under one clock: what the clock already says of an
 //!   object's past is not stored with it.
 //! - Nothing decoded from outside panics, allocates more than a small multiple of what was received, or loops over
-//!   counters.
+//!   counters or incarnations.
 //!
 //! The theory is that of dotted version vectors (Preguiça et al. 2010; Almeida et al. 2014) and of node-wide dot-based
 //! clocks (Gonçalves et al., "Anti-Entropy without Merkle Trees, Deletes without Tombstones", SRDS 2017).
@@ -19,6 +19,7 @@ mod codec;
 mod context;
 mod dot;
 mod object;
+mod run;
 mod time;
 mod token;
 mod typed;
@@ -28,6 +29,7 @@ pub use codec::{DecodeError, DecodeErrorKind, Reader, put_bytes, put_u8, put_var
 pub use context::CausalContext;
 pub use dot::{Actor, Dot};
 pub use object::{ConflictPolicy, Object, etag};
+pub use run::Span;
 pub use time::{HybridClock, Instant, MAX_SKEW, SkewError, Timestamp};
 pub use token::{MAX_TOKEN_BYTES, TokenError, TokenKey, sealed_bytes};
 pub use typed::{

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use crate::codec::Reader;
 use crate::context::CausalContext;
 
-/// Tokens longer than this are refused before they are decoded. A closed actor takes about four characters, one that is
-/// open about twenty.
+/// Tokens longer than this are refused before they are decoded. A node takes about thirty characters: twenty-three for all of its
+/// closed incarnations, or for its first open one; then seven for the one that follows the closed ones.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// The first byte of every token: the layout of what follows, and a part of what is authenticated.

@@ -342,7 +342,7 @@ impl<E: Engine> Node<E> {
         };
         for partition in partitions {
             let clock = self.replica.clock(partition).clone();
-            bytes += 16 + 24 * clock.actors().len();
+            bytes += 16 + 24 * clock.spans().count();
             clocks.push(PartitionClock { partition, clock });
             if bytes >= CLOCKS_BYTES {
                 send(&mut clocks);

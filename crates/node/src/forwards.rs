@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use annulus_causality::{Actor, CausalContext, Dot, Instant};
+use annulus_causality::{CausalContext, Dot, Instant};
 use annulus_coordinator::{Answer, Failure, KeyRequest, Operation, Outcome, Reply};
 use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{Message, RequestId, WriteIdentity};
@@ -497,9 +497,9 @@ impl<E: Engine> Node<E> {
 
 /// Whether an identity is this node's to give.
 fn is_of(identity: &WriteIdentity, node: NodeId) -> bool {
-    let is_mine = |actor: Actor| actor.node == node.0;
-    is_mine(identity.dot.actor)
-        && identity.voided.actors().all(is_mine)
+    let is_mine = |owner: u64| owner == node.0;
+    is_mine(identity.dot.actor.node)
+        && identity.voided.nodes().all(is_mine)
         && !identity.voided.contains(identity.dot)
         && (1..=MAX_COUNTER).contains(&identity.dot.counter)
 }

@@ -119,15 +119,10 @@ fn shown(message: &Message) -> String {
 
 fn delta_shown(delta: &annulus_protocol::Delta) -> String {
     let key = String::from_utf8_lossy(delta.at.key.as_bytes()).into_owned();
-    let dots: Vec<String> = delta
-        .dots
-        .iter_ranges()
-        .map(|(actor, range)| format!("{actor}:{range:?}"))
-        .collect();
     format!(
-        "{}/{key} brings [{}] {}",
+        "{}/{key} brings {} {}",
         delta.at.bucket.as_str(),
-        dots.join(" "),
+        delta.dots,
         object_shown(&delta.object)
     )
 }
@@ -141,17 +136,5 @@ fn object_shown(object: &annulus_causality::Object) -> String {
             format!("{dot}={value}")
         })
         .collect();
-    format!(
-        "{{{}}} context {}",
-        versions.join(", "),
-        context_shown(object.context())
-    )
-}
-
-fn context_shown(context: &annulus_causality::CausalContext) -> String {
-    let ranges: Vec<String> = context
-        .iter_ranges()
-        .map(|(actor, range)| format!("{actor}:{}-{}", range.start(), range.end()))
-        .collect();
-    ranges.join(" ")
+    format!("[{}] context {}", versions.join(", "), object.context())
 }

@@ -122,7 +122,7 @@ impl LogIndex {
         let mut batches = BTreeMap::<u64, CausalContext>::new();
         let mut found = CausalContext::new();
         let places = self.partitions.get(&partition);
-        for (actor, counters) in missing.iter_ranges() {
+        for (actor, counters) in missing.open_ranges() {
             let (start, end) = (*counters.start(), *counters.end());
             let places = places.into_iter().flat_map(|places| {
                 let before = places.range(..(actor, start)).next_back();

@@ -353,7 +353,8 @@ impl<E: Engine> Replica<E> {
             return false;
         }
         self.clocks.add(partition, &new);
-        for (actor, counters) in new.iter_ranges() {
+        // No closed actor is plausible, so that these are all.
+        for (actor, counters) in new.open_ranges() {
             self.log_index
                 .insert(partition, actor, counters.clone(), self.next_batch);
             self.log.push(LogEntry {
@@ -523,9 +524,7 @@ impl<E: Engine> Replica<E> {
 }
 
 fn check_plausible(dots: &CausalContext) -> Result<(), ApplyError> {
-    let mut greatest = dots
-        .iter_ranges()
-        .map(|(actor, counters)| Dot::new(actor, *counters.end()));
+    let mut greatest = dots.spans().map(|span| *span.dots().end());
     match greatest.find(|dot| dot.counter > MAX_COUNTER) {
         None => Ok(()),
         Some(dot) => Err(ApplyError::ImplausibleDot { dot }),

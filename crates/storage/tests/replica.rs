@@ -34,7 +34,7 @@ fn address(number: usize) -> Address {
 
 fn dots_of(context: &CausalContext) -> Dots {
     context
-        .iter_ranges()
+        .open_ranges()
         .flat_map(|(actor, counters)| counters.map(move |counter| Dot::new(actor, counter)))
         .collect()
 }

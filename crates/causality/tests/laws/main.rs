@@ -15,7 +15,7 @@ use proptest::prelude::*;
 pub(crate) fn actor() -> impl Strategy<Value = Actor> {
     (
         prop_oneof![Just(1), Just(2), Just(u64::MAX)],
-        prop_oneof![Just(0), Just(1), Just(u64::MAX)],
+        prop_oneof![Just(0), Just(1), Just(2), Just(u64::MAX)],
     )
         .prop_map(|(node, incarnation)| Actor { node, incarnation })
 }

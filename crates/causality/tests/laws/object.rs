@@ -39,7 +39,7 @@ fn joined_at_once(objects: &[Object]) -> Object {
     let mut context = CausalContext::new();
     objects.iter().for_each(|object| context.union(object.context()));
     let dots = context
-        .iter_ranges()
+        .open_ranges()
         .flat_map(|(actor, range)| range.map(move |counter| Dot { actor, counter }));
     let live = dots.filter(|dot| {
         objects.iter().any(|object| holds(object, *dot))

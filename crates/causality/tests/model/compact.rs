@@ -82,13 +82,11 @@ impl Replica for Compact {
         let missing = source.clock.difference(&self.clock);
         let mut logged = BTreeMap::new();
         let mut is_log_short = false;
-        for (actor, range) in missing.iter_ranges() {
-            let of_range = source
-                .log
-                .range(Dot::new(actor, *range.start())..=Dot::new(actor, *range.end()));
+        for span in missing.spans() {
             let before = logged.len() as u64;
-            logged.extend(of_range.map(|(dot, key)| (*dot, *key)));
-            is_log_short |= logged.len() as u64 - before <= range.end() - range.start();
+            logged.extend(source.log.range(span.dots()).map(|(dot, key)| (*dot, *key)));
+            is_log_short |=
+                span.is_closed() || logged.len() as u64 - before <= span.counters.end() - span.counters.start();
         }
         let mut keys: BTreeSet<Key> = logged.values().copied().collect();
         if is_log_short {
@@ -115,20 +113,13 @@ impl Replica for Compact {
         self.log.remove(&dot);
     }
 
-    fn actors(&self) -> BTreeSet<Actor> {
-        self.clock.actors().collect()
+    fn same_before(&self, other: &Self, current: Actor) -> bool {
+        let Actor { node, incarnation } = current;
+        self.clock.before(node, incarnation) == other.clock.before(node, incarnation)
     }
 
-    fn same_of_actor(&self, other: &Self, actor: Actor) -> bool {
-        self.clock.ranges_of(actor).eq(other.clock.ranges_of(actor))
-    }
-
-    fn is_closed(&self, actor: Actor) -> bool {
-        self.clock.is_closed(actor)
-    }
-
-    fn close(&mut self, actor: Actor) {
-        self.clock.close(actor);
+    fn close_before(&mut self, current: Actor) {
+        self.clock.close_below(current.node, current.incarnation);
     }
 
     fn live(&self, key: Key) -> Vec<(Dot, WriteId)> {

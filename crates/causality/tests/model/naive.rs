@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use annulus_causality::{Actor, Dot};
 
-use crate::replica::{KEYS, Key, Replica, Rule, WriteId};
+use crate::replica::{KEYS, Key, Replica, Rule, WriteId, is_finished};
 
 type Dots = BTreeSet<Dot>;
 
@@ -84,8 +84,8 @@ impl Naive {
         self.store(key, joined);
     }
 
-    fn of_actor(&self, actor: Actor) -> impl Iterator<Item = &Dot> {
-        self.clock.iter().filter(move |dot| dot.actor == actor)
+    fn before(&self, current: Actor) -> impl Iterator<Item = &Dot> {
+        self.clock.iter().filter(move |dot| is_finished(dot.actor, current))
     }
 }
 
@@ -164,20 +164,13 @@ impl Replica for Naive {
         self.log.remove(&dot);
     }
 
-    fn actors(&self) -> BTreeSet<Actor> {
-        self.clock.iter().map(|dot| dot.actor).collect()
+    fn same_before(&self, other: &Self, current: Actor) -> bool {
+        self.before(current).eq(other.before(current))
     }
 
-    fn same_of_actor(&self, other: &Self, actor: Actor) -> bool {
-        self.of_actor(actor).eq(other.of_actor(actor))
-    }
-
-    fn is_closed(&self, actor: Actor) -> bool {
-        self.clock.contains(&Dot { actor, counter: ALL })
-    }
-
-    fn close(&mut self, actor: Actor) {
-        self.clock.insert(Dot { actor, counter: ALL });
+    fn close_before(&mut self, current: Actor) {
+        let finished = (0..current.incarnation).map(|incarnation| Actor { incarnation, ..current });
+        self.clock.extend(finished.map(|actor| Dot { actor, counter: ALL }));
         self.tidy();
     }
 

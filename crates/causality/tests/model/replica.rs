@@ -22,7 +22,7 @@ pub(crate) enum Rule {
     StreamWhenLogShort,
     /// Every start takes a new actor.
     NewIncarnation,
-    /// A finished actor is closed only when no member can still hold a hint with its dots.
+    /// Finished actors are closed only when no member can still hold a hint with one of their dots.
     CloseAsksAll,
     /// The record of a deleted key stays until the clock covers its context.
     KeepUntilCovered,
@@ -46,6 +46,11 @@ impl Rule {
     ];
 }
 
+/// Whether the actor is an earlier incarnation of the node of `current`.
+pub(crate) fn is_finished(actor: Actor, current: Actor) -> bool {
+    actor.node == current.node && actor.incarnation < current.incarnation
+}
+
 /// The durable state of one owner: its clock, objects and log.
 pub(crate) trait Replica: Clone {
     /// A key's versions and context on their way: a write, a hint, an answer to a read.
@@ -66,10 +71,10 @@ pub(crate) trait Replica: Clone {
     fn seen(&self, dot: Dot) -> bool;
     fn logged(&self) -> Vec<Dot>;
     fn drop_from_log(&mut self, dot: Dot);
-    fn actors(&self) -> BTreeSet<Actor>;
-    fn same_of_actor(&self, other: &Self, actor: Actor) -> bool;
-    fn is_closed(&self, actor: Actor) -> bool;
-    fn close(&mut self, actor: Actor);
+    /// Whether both know the same of the finished incarnations of the node of `current`.
+    fn same_before(&self, other: &Self, current: Actor) -> bool;
+    /// Closes all incarnations of a node before `current`.
+    fn close_before(&mut self, current: Actor);
     fn live(&self, key: Key) -> Vec<(Dot, WriteId)>;
     /// Whether there is a record of a key that has no version.
     fn has_leftover(&self, key: Key) -> bool;

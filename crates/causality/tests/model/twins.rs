@@ -118,24 +118,16 @@ impl Replica for Twins {
         self.compact.drop_from_log(dot);
     }
 
-    fn actors(&self) -> BTreeSet<Actor> {
-        agreed(self.naive.actors(), self.compact.actors())
-    }
-
-    fn same_of_actor(&self, other: &Self, actor: Actor) -> bool {
+    fn same_before(&self, other: &Self, current: Actor) -> bool {
         agreed(
-            self.naive.same_of_actor(&other.naive, actor),
-            self.compact.same_of_actor(&other.compact, actor),
+            self.naive.same_before(&other.naive, current),
+            self.compact.same_before(&other.compact, current),
         )
     }
 
-    fn is_closed(&self, actor: Actor) -> bool {
-        agreed(self.naive.is_closed(actor), self.compact.is_closed(actor))
-    }
-
-    fn close(&mut self, actor: Actor) {
-        self.naive.close(actor);
-        self.compact.close(actor);
+    fn close_before(&mut self, current: Actor) {
+        self.naive.close_before(current);
+        self.compact.close_before(current);
         self.assert_agreed();
     }
 

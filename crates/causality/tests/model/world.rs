@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use annulus_causality::{Actor, Dot};
 
 use crate::random::Random;
-use crate::replica::{KEYS, Key, Replica, Rule, WriteId};
+use crate::replica::{KEYS, Key, Replica, Rule, WriteId, is_finished};
 
 type NodeId = usize;
 const OWNERS: [NodeId; 3] = [0, 1, 2];
@@ -95,7 +95,7 @@ enum Action {
     Crash,
     LoseDirectory,
     SaveDirectory,
-    CloseActor,
+    CloseFinished,
     Deliver,
     CatchUp,
     Start,
@@ -110,7 +110,7 @@ const ACTIONS: [(Action, usize); 12] = [
     (Action::Crash, 3),
     (Action::LoseDirectory, 1),
     (Action::SaveDirectory, 1),
-    (Action::CloseActor, 2),
+    (Action::CloseFinished, 2),
     (Action::Deliver, 35),
     (Action::CatchUp, 12),
     (Action::Start, 5),
@@ -160,7 +160,7 @@ impl<R: Replica> World<R> {
                 Action::Crash => self.is_up[self.random.below(NODES.len())] = false,
                 Action::LoseDirectory => self.lose_directory(),
                 Action::SaveDirectory => self.save_directory(),
-                Action::CloseActor => self.close_actor(),
+                Action::CloseFinished => self.close_finished(),
                 Action::Deliver => self.deliver(),
                 Action::CatchUp => self.catch_up_any(),
                 Action::Start => {
@@ -388,30 +388,29 @@ impl<R: Replica> World<R> {
         }
     }
 
-    /// At every owner at once: the real system agrees on it by an epoch.
-    fn close_actor(&mut self) {
-        let current: BTreeSet<_> = NODES.into_iter().map(|node| self.actor(node)).collect();
-        let known: BTreeSet<_> = OWNERS
+    /// All incarnations of a node before its present one, at every owner at once: the real system agrees on it by an epoch.
+    fn close_finished(&mut self) {
+        let restarted: Vec<_> = NODES
             .into_iter()
-            .flat_map(|owner| self.nodes[owner].replica.actors())
+            .map(|node| self.actor(node))
+            .filter(|actor| actor.incarnation > 0)
             .collect();
-        let finished: Vec<_> = known.difference(&current).copied().collect();
-        let Some(actor) = self.random.pick(&finished).filter(|_| self.refill.is_none()) else {
+        let Some(current) = self.random.pick(&restarted).filter(|_| self.refill.is_none()) else {
             return;
         };
         let first = &self.nodes[OWNERS[0]].replica;
         let is_same = OWNERS
             .into_iter()
-            .all(|owner| first.same_of_actor(&self.nodes[owner].replica, actor));
+            .all(|owner| first.same_before(&self.nodes[owner].replica, current));
         let is_hinted = self
             .nodes
             .iter()
-            .any(|node| node.hints.keys().any(|(_, dot)| dot.actor == actor));
-        if !is_same || first.is_closed(actor) || (is_hinted && self.follows(Rule::CloseAsksAll)) {
+            .any(|node| node.hints.keys().any(|(_, dot)| is_finished(dot.actor, current)));
+        if !is_same || (is_hinted && self.follows(Rule::CloseAsksAll)) {
             return;
         }
         for owner in OWNERS {
-            self.nodes[owner].replica.close(actor);
+            self.nodes[owner].replica.close_before(current);
         }
     }
 

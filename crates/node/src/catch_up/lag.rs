@@ -82,7 +82,6 @@ fn lag_of(partitions: &mut BTreeMap<PartitionId, PartitionLag>, partition: Parti
 
 /// How many dots there are, but for those of closed actors.
 fn dots(context: &CausalContext) -> u64 {
-    let ranges = context.iter_ranges().map(|(_, counters)| counters);
-    let open = ranges.filter(|counters| *counters.end() != u64::MAX);
-    open.map(|counters| counters.end() - counters.start() + 1).sum()
+    let open = context.open_ranges().map(|(_, counters)| counters.end() - counters.start());
+    open.fold(0, |sum, more| sum.saturating_add(more).saturating_add(1))
 }

@@ -84,16 +84,21 @@ impl Names {
         format!("{}:{}", self.actor(dot.actor), dot.counter)
     }
 
-    /// The ranges, by name.
+    /// The ranges, by name; of closed spans, the lives that were seen.
     pub(crate) fn context(&mut self, context: &CausalContext) -> String {
-        let ranges = context.iter_ranges().map(|(actor, range)| {
+        let mut ranges = Vec::new();
+        for (actor, range) in context.open_ranges() {
             let actor = self.actor(actor);
-            match (*range.start(), *range.end()) {
+            ranges.push(match (*range.start(), *range.end()) {
                 (start, end) if start == end => format!("{actor}:{start}"),
                 (start, end) => format!("{actor}:{start}-{end}"),
-            }
-        });
-        let mut ranges: Vec<String> = ranges.collect();
+            });
+        }
+        for (&node, lives) in &self.lives.clone() {
+            let closed = lives.iter().map(|&incarnation| Actor { node, incarnation });
+            let closed = closed.filter(|&actor| context.is_closed(actor));
+            ranges.extend(closed.map(|actor| format!("{}:closed", self.actor(actor))));
+        }
         ranges.sort();
         match ranges.is_empty() {
             true => "nothing".to_owned(),

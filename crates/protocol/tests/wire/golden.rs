@@ -114,6 +114,8 @@ fn the_seeds_of_the_fuzz_targets_are_valid() {
         },
         1..=4,
     );
-    let token = TokenKey::new([7; 32]).seal(b"photos\0cat", &context);
-    must_be(&seed("token", "one-actor"), token.as_bytes());
+    let token = |context: &CausalContext| TokenKey::new([7; 32]).seal(b"photos\0cat", context);
+    must_be(&seed("token", "one-actor"), token(&context).as_bytes());
+    context.close_below(7, 300);
+    must_be(&seed("token", "closed-below"), token(&context).as_bytes());
 }

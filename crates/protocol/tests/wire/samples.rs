@@ -59,10 +59,7 @@ fn object() -> Object {
     let mut context = CausalContext::new();
     context.insert_range(actor, 1..=4);
     context.insert(Dot::new(actor, 9));
-    context.close(Actor {
-        node: 8,
-        incarnation: 1,
-    });
+    context.close_below(8, 1 << 20);
     Object::new(vec![(Dot::new(actor, 9), version())], context)
 }
 

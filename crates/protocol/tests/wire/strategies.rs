@@ -63,13 +63,17 @@ fn dot() -> impl Strategy<Value = Dot> {
 
 fn context() -> impl Strategy<Value = CausalContext> {
     let range = (actor(), 1..100u64, 0..20u64);
-    (vec(range, 0..6), option::of(actor())).prop_map(|(ranges, closed)| {
+    let below = option::of(actor());
+    (vec(range, 0..6), option::of(actor()), below).prop_map(|(ranges, closed, below)| {
         let mut context = CausalContext::new();
         for (actor, first, more) in ranges {
             context.insert_range(actor, first..=first + more);
         }
         if let Some(actor) = closed {
             context.close(actor);
+        }
+        if let Some(Actor { node, incarnation }) = below {
+            context.close_below(node, incarnation);
         }
         context
     })
