@@ -293,6 +293,11 @@ impl CausalContext {
         if exceptions > (reader.remaining() / LEAST_EXCEPTION_BYTES) as u64 {
             return Err(reader.truncated(WHAT));
         }
+        // What comes from outside makes no more room than it fills, but for a quarter: a run is many times as large as its encoding.
+        let more = exceptions as usize + 1;
+        if self.runs.capacity() - self.runs.len() < more {
+            self.runs.reserve_exact(more.max(self.runs.len() / 4));
+        }
         if base > 0 {
             self.append(Run::of(actor, 1, base));
         }
