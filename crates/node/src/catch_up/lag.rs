@@ -82,6 +82,8 @@ fn lag_of(partitions: &mut BTreeMap<PartitionId, PartitionLag>, partition: Parti
 
 /// How many dots there are, but for those of closed actors.
 fn dots(context: &CausalContext) -> u64 {
-    let open = context.open_ranges().map(|(_, counters)| counters.end() - counters.start());
+    let open = context
+        .open_ranges()
+        .map(|(_, counters)| counters.end() - counters.start());
     open.fold(0, |sum, more| sum.saturating_add(more).saturating_add(1))
 }
