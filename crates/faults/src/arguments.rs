@@ -33,10 +33,10 @@ const RUN_HELP: &str = "A seed gives the same faults at the same times again, no
     it.\n\nExit status: 0 where every promise was kept, 1 where one was broken, 2 where the run could not be, 130 where it \
     was stopped.";
 
-const MODES_HELP: &str = "Each mode has three nodes of its own, on free ports and in a directory that goes with them. kill -9 of a process \
-    takes what the process holds, not what it gave to the kernel: what the power takes is not measured here.\n\nExit status: 0 \
-    where nothing is lost that was acknowledged on disk, 1 where something is, 2 where nothing could be measured, 130 where \
-    it was stopped.";
+const MODES_HELP: &str = "Each mode has three nodes of its own, on free ports and in a directory that goes with them. kill -9 takes \
+    what a process holds, not what it gave to the system: what power loss takes is not measured here.\n\nExit status: 0 where \
+    nothing is lost that was acknowledged on disk, 1 where something is, 2 where nothing could be measured, 130 where it \
+    was stopped.";
 
 #[derive(Args)]
 pub(crate) struct Run {

@@ -4,6 +4,7 @@ mod load;
 mod loss;
 mod table;
 
+use std::num::NonZeroU8;
 use std::path::Path;
 
 use annulus_client::{Client, Durability, Options, Put, Quorum};
@@ -35,12 +36,12 @@ struct Mode {
 const MODES: [Mode; 5] = [
     Mode {
         name: "asynchronous, memory",
-        w: Quorum::One,
+        w: Quorum::Count(NonZeroU8::MIN),
         durability: Durability::Memory,
     },
     Mode {
         name: "asynchronous, disk",
-        w: Quorum::One,
+        w: Quorum::Count(NonZeroU8::MIN),
         durability: Durability::Disk,
     },
     Mode {
