@@ -15,14 +15,24 @@ const ANYTHING: char = '…';
 
 #[test]
 fn every_line_of_the_tour_does_what_the_readme_shows() {
-    let steps = steps(&fs::read_to_string(root().join("README.md")).unwrap());
-    assert!(steps.len() > 20, "the README has only {} steps", steps.len());
+    go_through("README.md", 20);
+}
+
+#[test]
+fn the_modes_of_replication_are_chosen_as_their_page_shows() {
+    go_through("docs/replication-modes.md", 5);
+}
+
+/// Does what the `console` blocks of a document show, of which there are more than `least`.
+fn go_through(document: &str, least: usize) {
+    let steps = steps(&fs::read_to_string(root().join(document)).unwrap());
+    assert!(steps.len() > least, "{document} has only {} steps", steps.len());
     let mut tour = Tour::begin();
     for step in &steps {
         let output = tour.take(&step.command);
         if let Err(missing) = matches(&step.shown, &output) {
             panic!(
-                "$ {}\ndoes not show what the README does: {missing}\n--- it says\n{output}",
+                "$ {}\ndoes not show what {document} does: {missing}\n--- it says\n{output}",
                 step.command
             );
         }

@@ -34,6 +34,8 @@ enum Habit {
     FuzzSmoke,
     /// A moment of load on a real cluster; counts are checked, not times.
     BenchSmoke,
+    /// A moment of each mode of replication: nodes are killed, and nothing may be lost that was acknowledged on disk.
+    ModesSmoke,
     /// A moment of faults on a real cluster: processes killed, frozen, cut off, wiped.
     FaultsSmoke,
     /// Seeds that the simulator runs in CI, and the bugs planted in it.
@@ -51,7 +53,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Habit::Sim { arguments } => return sim::run(&arguments),
         Habit::SimSmoke => sim::smoke(),
-        Habit::FaultsSmoke => faults(),
+        Habit::FaultsSmoke => real_processes("scripts/faults"),
+        Habit::ModesSmoke => real_processes("scripts/modes"),
         Habit::Ci => ci(),
         Habit::Fmt => cargo(&["fmt", "--all", "--check"]),
         Habit::Clippy => cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
@@ -79,13 +82,14 @@ fn ci() -> Result<(), String> {
     fuzz::smoke(&root())?;
     script("scripts/bench", &["smoke"])?;
     sim::smoke()?;
-    faults()
+    real_processes("scripts/modes")?;
+    real_processes("scripts/faults")
 }
 
-/// Real processes and real faults, with the debug build that the tests made.
-fn faults() -> Result<(), String> {
+/// The smoke of a script that runs and kills nodes, with the debug build that the tests made.
+fn real_processes(path: &str) -> Result<(), String> {
     cargo(&["build", "--quiet", "-p", "annulus", "-p", "annulus-faults"])?;
-    script("scripts/faults", &["smoke"])
+    script(path, &["smoke"])
 }
 
 fn doc() -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! The command line; what is wrong with it is one line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -21,6 +21,9 @@ pub(crate) enum Command {
     /// Run nodes, clients and faults, and check what the clients saw
     #[command(after_help = RUN_HELP, args_override_self = true)]
     Run(Box<Run>),
+    /// Measure the modes of replication: what a PUT takes, and what is lost when nodes are killed
+    #[command(after_help = MODES_HELP, args_override_self = true)]
+    Modes(Modes),
     /// List the kinds of faults, and whether each can run here
     List,
 }
@@ -28,6 +31,11 @@ pub(crate) enum Command {
 const RUN_HELP: &str = "A seed gives the same faults at the same times again, not the same interleaving: how requests meet them is \
     up to the machine, so a violation may take several runs to show again. The history has all of it: annulus-check reads \
     it.\n\nExit status: 0 where every promise was kept, 1 where one was broken, 2 where the run could not be, 130 where it \
+    was stopped.";
+
+const MODES_HELP: &str = "Each mode has three nodes of its own, on free ports and in a directory that goes with them. kill -9 takes \
+    what a process holds, not what it gave to the system: what power loss takes is not measured here.\n\nExit status: 0 where \
+    nothing is lost that was acknowledged on disk, 1 where something is, 2 where nothing could be measured, 130 where it \
     was stopped.";
 
 #[derive(Args)]
@@ -78,6 +86,45 @@ pub(crate) struct Run {
     pub(crate) annulus: PathBuf,
 }
 
+/// What `modes` takes.
+#[derive(Args)]
+pub(crate) struct Modes {
+    /// How long the PUTs of each mode are timed
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) seconds: u32,
+    /// How often nodes are killed, in each mode and for each fault
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Connections, each with one request at a time
+    #[arg(long, default_value = "8", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub(crate) connections: usize,
+    /// Tell it for programs
+    #[arg(long, conflicts_with = "markdown")]
+    json: bool,
+    /// Tell it as a table for documents
+    #[arg(long)]
+    markdown: bool,
+    /// The binary to run
+    #[arg(
+        long,
+        env = "ANNULUS_BIN",
+        default_value = "target/release/annulus",
+        value_name = "FILE"
+    )]
+    pub(crate) annulus: PathBuf,
+}
+
+/// How what was measured is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Columns.
+    People,
+    /// A table in Markdown.
+    Markdown,
+    /// JSON, in one line.
+    Json,
+}
+
 /// Which nodes clients ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Ask {
@@ -94,15 +141,35 @@ fn parse_nemesis(name: &str) -> Result<&'static Nemesis, String> {
     })
 }
 
+impl Modes {
+    /// What can be seen to be wrong before anything is started.
+    pub(crate) fn complete(&mut self) -> Result<(), String> {
+        self.annulus = program(&self.annulus)?;
+        Ok(())
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        match (self.json, self.markdown) {
+            (true, _) => Form::Json,
+            (_, true) => Form::Markdown,
+            _ => Form::People,
+        }
+    }
+}
+
+fn program(named: &Path) -> Result<PathBuf, String> {
+    let file = named.display();
+    match named.canonicalize() {
+        Ok(path) if path.is_file() => Ok(path),
+        Ok(_) => Err(format!("--annulus {file}: it is no file")),
+        Err(error) => Err(format!("--annulus {file}: {error}; cargo build --release builds it")),
+    }
+}
+
 impl Run {
     /// What can be seen to be wrong before anything is started; kinds that were left out are filled in.
     pub(crate) fn complete(&mut self) -> Result<(), String> {
-        let file = self.annulus.display();
-        self.annulus = match self.annulus.canonicalize() {
-            Ok(path) if path.is_file() => path,
-            Ok(_) => return Err(format!("--annulus {file}: it is no file")),
-            Err(error) => return Err(format!("--annulus {file}: {error}; cargo build --release builds it")),
-        };
+        self.annulus = program(&self.annulus)?;
         if self.nemesis.is_empty() {
             self.nemesis = nemesis::ALL
                 .into_iter()

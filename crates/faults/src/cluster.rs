@@ -248,6 +248,12 @@ impl Cluster {
         }
     }
 
+    /// SIGKILL to all of them before any is waited for.
+    pub(crate) fn kill_at_once(&mut self, indexes: &[usize]) {
+        indexes.iter().for_each(|&index| self.signal(index, Signal::KILL));
+        indexes.iter().for_each(|&index| self.finish(index));
+    }
+
     fn finish(&mut self, index: usize) {
         if let Some(child) = &mut self.nodes[index].child {
             let _ = child.kill();

@@ -4,6 +4,7 @@ mod arguments;
 mod cluster;
 mod dialler;
 mod disk;
+mod modes;
 mod nemesis;
 mod netns;
 mod network;
@@ -22,7 +23,7 @@ mod world;
 
 use std::process::ExitCode;
 
-use arguments::{Command, Program, Run};
+use arguments::{Command, Modes, Program, Run};
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use nemesis::Needs;
@@ -50,6 +51,10 @@ fn main() -> ExitCode {
     };
     match program.command {
         Command::List => list(),
+        Command::Modes(mut modes) => match modes.complete() {
+            Ok(()) => measure(&modes),
+            Err(why) => bad(&why),
+        },
         Command::Run(mut run) => match run.complete() {
             Ok(()) => start(&run),
             Err(why) => bad(&why),
@@ -74,6 +79,26 @@ fn list() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn measure(modes: &Modes) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return bad(&error.to_string()),
+    };
+    match runtime.block_on(modes::run(modes)) {
+        Ok(Some(table)) => {
+            say(table.show(modes.form()));
+            ExitCode::from(u8::from(table.breaks_a_promise()))
+        }
+        Ok(None) => stopped(),
+        Err(trouble) => bad(&trouble.to_string()),
+    }
+}
+
+fn stopped() -> ExitCode {
+    eprintln!("annulus-faults: stopped; what it had started has ended");
+    ExitCode::from(INTERRUPTED)
+}
+
 fn start(run: &Run) -> ExitCode {
     let mounts = run.nemesis.iter().any(|nemesis| nemesis.needs == Needs::SmallDisks);
     let wires = run.network == Means::Namespaces;
@@ -89,10 +114,7 @@ fn start(run: &Run) -> ExitCode {
     };
     match runtime.block_on(run::run(run, seed)) {
         Ok(Ended::Told(report)) => ExitCode::from(u8::from(!report.is_clean())),
-        Ok(Ended::Stopped) => {
-            eprintln!("annulus-faults: stopped; what it had started has ended");
-            ExitCode::from(INTERRUPTED)
-        }
+        Ok(Ended::Stopped) => stopped(),
         Err(trouble) => bad(&trouble.to_string()),
     }
 }

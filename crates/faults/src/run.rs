@@ -74,13 +74,13 @@ pub(crate) async fn run(arguments: &Run, seed: u64) -> Result<Ended, Trouble> {
 }
 
 /// SIGINT and SIGTERM: from its making on they no longer end this process by themselves.
-struct Interrupts {
+pub(crate) struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Interrupts {
-    fn new() -> Result<Interrupts, Trouble> {
+    pub(crate) fn new() -> Result<Interrupts, Trouble> {
         Ok(Interrupts {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -88,7 +88,7 @@ impl Interrupts {
     }
 
     /// One of them came.
-    async fn come(&mut self) {
+    pub(crate) async fn come(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -321,7 +321,7 @@ async fn play(arguments: &Run, seed: u64, stage: &mut Stage, recorder: &Arc<Reco
 }
 
 /// Waits until all nodes serve, or one has ended.
-async fn await_ready(observer: &Observer, cluster: &mut Cluster) -> Result<(), Trouble> {
+pub(crate) async fn await_ready(observer: &Observer, cluster: &mut Cluster) -> Result<(), Trouble> {
     let ended = async {
         loop {
             tokio::time::sleep(Duration::from_millis(100)).await;

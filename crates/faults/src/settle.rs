@@ -243,7 +243,7 @@ fn are_alike(seen: &[Seen]) -> bool {
 }
 
 /// Asks until the answer is yes; no, if it is not by then, though it was asked once at least.
-async fn until(end: Instant, mut is_so: impl AsyncFnMut() -> bool) -> bool {
+pub(crate) async fn until(end: Instant, mut is_so: impl AsyncFnMut() -> bool) -> bool {
     loop {
         if is_so().await {
             return true;

@@ -113,7 +113,7 @@ impl Workload {
 }
 
 /// Polls all of them to their end.
-async fn join_all(futures: Vec<impl Future<Output = ()>>) {
+pub(crate) async fn join_all(futures: Vec<impl Future<Output = ()>>) {
     let mut futures: Vec<_> = futures.into_iter().map(Box::pin).collect();
     std::future::poll_fn(|context| {
         futures.retain_mut(|future| future.as_mut().poll(context).is_pending());

@@ -50,6 +50,10 @@ fn what_is_wrong_with_the_arguments_is_one_line_and_status_2() {
         ),
         (&["run", "--annulus", "/"], "it is no file"),
         (&["run", "--wet"], "--wet"),
+        (&["modes", "--rounds", "0"], "'0' for '--rounds <ROUNDS>'"),
+        (&["modes", "--connections", "0"], "--connections"),
+        (&["modes", "--json", "--markdown"], "--markdown"),
+        (&["modes", "--annulus", "/"], "it is no file"),
     ];
     for (arguments, part) in cases {
         let output = faults(arguments);
