@@ -19,8 +19,6 @@ pub enum Mutant {
     QuorumOffByOne,
     /// Fallbacks count though only owners may.
     StrictCountsFallbacks,
-    /// An owner that holds nothing is not repaired.
-    RepairSkipsAbsent,
     /// An equal digest is taken for all that an owner knows.
     SameMeansNothingSeen,
     /// A restart goes on with the incarnation it had, and so with dots that were given out.
@@ -51,12 +49,6 @@ pub enum Mutant {
     UnboundedRequests,
     /// A version is shown after its time.
     ExpiredShown,
-    /// The log is dropped though an owner that is away may lack what it names.
-    LogDroppedEarly,
-    /// An owner that lost its data counts again once it has caught up with one other.
-    TrustedAfterOne,
-    /// An owner that lost its data counts at once.
-    DoubtIgnored,
     /// A read does not look at what its session has seen.
     SessionIgnored,
     /// A counter's coordinator adds to what others have added, as if it were its own.
@@ -69,14 +61,13 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 29] = [
+    pub const ALL: [Mutant; 25] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
         Mutant::SameNodeTwice,
         Mutant::QuorumOffByOne,
         Mutant::StrictCountsFallbacks,
-        Mutant::RepairSkipsAbsent,
         Mutant::SameMeansNothingSeen,
         Mutant::IncarnationReused,
         Mutant::DotForEachAttempt,
@@ -92,9 +83,6 @@ impl Mutant {
         Mutant::HintForgottenWhenSent,
         Mutant::UnboundedRequests,
         Mutant::ExpiredShown,
-        Mutant::LogDroppedEarly,
-        Mutant::TrustedAfterOne,
-        Mutant::DoubtIgnored,
         Mutant::SessionIgnored,
         Mutant::CounterFoldsOthers,
         Mutant::OldTotalAddedTo,

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use annulus_causality::{CausalContext, Instant};
 use annulus_membership::Witnessed;
-use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{ClockRange, Message, PartitionClock, SUB_RANGES};
 use annulus_ring::{NodeId, PartitionId};
 use annulus_storage::Engine;
@@ -444,7 +443,6 @@ impl<E: Engine> Node<E> {
                 .and_then(|peer| peer.told.get(&partition));
             match told {
                 Some(told) => lacking.union(&clock.difference(told)),
-                None if planted(Mutant::LogDroppedEarly) => {}
                 None => return,
             }
         }

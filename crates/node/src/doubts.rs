@@ -3,7 +3,6 @@
 //! After one of two, a write that was acknowledged by this node and the other would be missed.
 
 use annulus_coordinator::Failure;
-use annulus_mutants::{Mutant, planted};
 use annulus_ring::PartitionId;
 use annulus_storage::Engine;
 
@@ -69,7 +68,7 @@ impl<E: Engine> Node<E> {
         let caught = self.catch_up.caught.get(&partition);
         let mut others = self.other_owners(partition).into_iter();
         let has_all = others.all(|owner| caught.is_some_and(|caught| caught.contains(&owner)));
-        if has_all || (planted(Mutant::TrustedAfterOne) && caught.is_some()) {
+        if has_all {
             self.catch_up.caught.remove(&partition);
             self.replica.trust(partition);
         }

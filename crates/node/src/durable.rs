@@ -118,7 +118,7 @@ impl Durable {
         self.syncing = false;
         if self.first_written.is_some_and(|first| first <= batch) {
             self.last_written = batch;
-            self.first_written = (batch < self.last_applied).then_some(batch + 1);
+            self.first_written = (batch < self.last_applied).then(|| batch + 1);
         }
     }
 

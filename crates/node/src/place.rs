@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use annulus_causality::{Actor, CausalContext, Instant};
 use annulus_coordinator::Failure;
-use annulus_mutants::{Mutant, planted};
 use annulus_protocol::WireKey;
 use annulus_ring::{Address, Bucket, Key, Member, NodeId, PartitionId};
 use annulus_storage::Engine;
@@ -100,7 +99,7 @@ impl<E: Engine> Node<E> {
 
     /// Whether this node cannot prove what it holds of a partition.
     pub(crate) fn is_in_doubt(&self, partition: PartitionId) -> bool {
-        self.replica.is_in_doubt(partition) && !planted(Mutant::DoubtIgnored)
+        self.replica.is_in_doubt(partition)
     }
 
     pub(crate) fn is_owner(&self, address: &Address) -> bool {
