@@ -34,7 +34,8 @@ struct Line {
 impl Line {
     /// Nothing is to be done there.
     fn is_done(&self) -> bool {
-        let is_done = |said: &Replication| said.partitions.is_empty() && said.partitions_in_doubt == 0;
+        let is_equal = |said: &Replication| said.partitions.iter().all(|lag| lag.ahead == 0 && lag.behind == 0);
+        let is_done = |said: &Replication| is_equal(said) && said.partitions_in_doubt == 0;
         self.replication.as_ref().is_some_and(is_done)
     }
 }

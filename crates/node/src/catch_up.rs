@@ -363,8 +363,9 @@ impl<E: Engine> Node<E> {
                 co_owner.is_current = true;
                 if co_owner.told.get(&partition) != Some(clock) {
                     co_owner.told.insert(partition, clock.clone());
-                    self.release_log(partition);
                 }
+                // Though the peer told of this before: this node may have had less then.
+                self.release_log(partition);
             }
             self.has_all_of(peer, partition);
         }
