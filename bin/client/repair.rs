@@ -98,7 +98,7 @@ async fn ask(member: &Member, repair: bool) -> Result<Replication, Error> {
 
 fn summary(lines: &[Line]) -> String {
     let said = || lines.iter().filter_map(|line| line.replication.as_ref());
-    let ahead: u64 = said().flat_map(|said| &said.partitions).map(|lag| lag.ahead).sum();
+    let ahead: u64 = said().map(Replication::missing).sum();
     let doubtful: u64 = said().map(|said| said.partitions_in_doubt).sum();
     let silent = lines.iter().filter(|line| line.replication.is_none()).count();
     format!("{ahead} writes are missing somewhere, {doubtful} partitions are in doubt, {silent} nodes do not answer")
@@ -109,7 +109,7 @@ fn print(lines: &[Line]) -> Result<(), Failure> {
     for line in lines {
         let row = match &line.replication {
             Some(said) => [
-                said.partitions.iter().map(|lag| lag.ahead).sum::<u64>().to_string(),
+                said.missing().to_string(),
                 said.partitions_in_doubt.to_string(),
                 said.log_entries.to_string(),
                 oldest(said),

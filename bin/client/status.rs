@@ -114,13 +114,12 @@ impl Report {
             ..
         } in &self.nodes
         {
-            let behind = |said: &Replication| said.partitions.iter().map(|lag| lag.ahead).sum::<u64>().to_string();
             let say = |say: &dyn Fn(&Replication) -> String| replication.as_ref().map_or("?".to_owned(), say);
             table.row([
                 member.name.clone(),
                 member.state.to_string(),
                 if *ready { "yes" } else { "no" }.to_owned(),
-                say(&behind),
+                say(&|said| said.missing().to_string()),
                 say(&|said| said.log_entries.to_string()),
                 say(&super::repair::oldest),
                 member.http.clone(),

@@ -90,6 +90,13 @@ pub struct Replication {
     pub partitions: Vec<PartitionLag>,
 }
 
+impl Replication {
+    /// Writes that some owner has and this node has not.
+    pub fn missing(&self) -> u64 {
+        self.partitions.iter().map(|lag| lag.ahead).sum()
+    }
+}
+
 /// How far one co-owner is apart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerLag {

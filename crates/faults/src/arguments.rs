@@ -76,6 +76,13 @@ pub(crate) struct Run {
     /// Keep data and logs of a clean run too
     #[arg(long)]
     pub(crate) keep: bool,
+    #[command(flatten)]
+    pub(crate) tested: Tested,
+}
+
+/// What is put to the test.
+#[derive(Args)]
+pub(crate) struct Tested {
     /// The binary to run
     #[arg(
         long,
@@ -104,14 +111,8 @@ pub(crate) struct Modes {
     /// Tell it as a table for documents
     #[arg(long)]
     markdown: bool,
-    /// The binary to run
-    #[arg(
-        long,
-        env = "ANNULUS_BIN",
-        default_value = "target/release/annulus",
-        value_name = "FILE"
-    )]
-    pub(crate) annulus: PathBuf,
+    #[command(flatten)]
+    pub(crate) tested: Tested,
 }
 
 /// How what was measured is told.
@@ -144,7 +145,7 @@ fn parse_nemesis(name: &str) -> Result<&'static Nemesis, String> {
 impl Modes {
     /// What can be seen to be wrong before anything is started.
     pub(crate) fn complete(&mut self) -> Result<(), String> {
-        self.annulus = program(&self.annulus)?;
+        self.tested.annulus = program(&self.tested.annulus)?;
         Ok(())
     }
 
@@ -169,7 +170,7 @@ fn program(named: &Path) -> Result<PathBuf, String> {
 impl Run {
     /// What can be seen to be wrong before anything is started; kinds that were left out are filled in.
     pub(crate) fn complete(&mut self) -> Result<(), String> {
-        self.annulus = program(&self.annulus)?;
+        self.tested.annulus = program(&self.tested.annulus)?;
         if self.nemesis.is_empty() {
             self.nemesis = nemesis::ALL
                 .into_iter()

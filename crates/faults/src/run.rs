@@ -176,7 +176,7 @@ impl Stage {
             false => None,
         };
         let cluster = Cluster::new(&Plan {
-            binary: &arguments.annulus,
+            binary: &arguments.tested.annulus,
             directory: home,
             nodes: arguments.nodes,
             advertised: (!advertised.is_empty()).then_some(&advertised),

@@ -58,10 +58,8 @@ struct Asked {
     request: u64,
     /// Then it is given up.
     until: Instant,
-    /// The partitions, each with the fingerprints that were sent.
+    /// The partitions, each with the fingerprints that were sent; none once its answer came, which is not durable yet.
     partitions: BTreeMap<PartitionId, [u64; SUB_RANGES]>,
-    /// Its answer came, and is not durable yet.
-    answered: bool,
 }
 
 /// What is known of one co-owner while its link is up.
@@ -144,18 +142,34 @@ impl CatchUp {
             .min()
     }
 
-    /// Whatever a peer has of a partition that this clock lacks is asked for at once.
+    /// Whatever a peer has of a partition that this clock lacks is asked for at once, and all of it.
     pub(crate) fn look_again(&mut self, partition: PartitionId, clock: &CausalContext, due: Instant) {
-        for co_owner in self.peers.values_mut() {
-            if let Some(told) = co_owner.told.get(&partition).filter(|told| !told.is_subset(clock)) {
-                let wanted = Wanted {
-                    clock: told.clone(),
-                    due,
-                    streamed: true,
-                };
-                co_owner.wanted.insert(partition, wanted);
-            }
+        for peer in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.want(peer, partition, clock, (due, true));
         }
+    }
+
+    /// Whatever a peer has told of and this clock lacks is to be asked for; says whether that is anything.
+    fn want(
+        &mut self,
+        peer: NodeId,
+        partition: PartitionId,
+        clock: &CausalContext,
+        (due, streamed): (Instant, bool),
+    ) -> bool {
+        let Some(co_owner) = self.peers.get_mut(&peer) else {
+            return false;
+        };
+        let told = co_owner.told.get(&partition).filter(|told| !told.is_subset(clock));
+        let wanted = told.cloned().map(|clock| Wanted { clock, due, streamed });
+        let is_any = wanted.is_some();
+        co_owner.wanted.extend(wanted.map(|wanted| (partition, wanted)));
+        is_any
+    }
+
+    /// What is wanted of a partition from a peer.
+    fn wanted(&mut self, peer: NodeId, partition: PartitionId) -> Option<&mut Wanted> {
+        self.peers.get_mut(&peer)?.wanted.get_mut(&partition)
     }
 
     /// Whether a partition is being fetched from another peer than this.

@@ -51,12 +51,10 @@ impl<E: Engine> Node<E> {
                 let reply = self.locate(&bucket, &key);
                 self.reply(now, requester, reply, out);
             }
-            Request::Replication => {
-                let reply = self.cluster().map(|_| Answer::Replication(self.replication_view()));
-                self.reply(now, requester, reply, out);
-            }
-            Request::Repair => {
-                self.repair_now(now, out);
+            Request::Replication | Request::Repair => {
+                if request == Request::Repair {
+                    self.repair_now(now, out);
+                }
                 let reply = self.cluster().map(|_| Answer::Replication(self.replication_view()));
                 self.reply(now, requester, reply, out);
             }

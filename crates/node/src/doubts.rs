@@ -46,7 +46,8 @@ impl<E: Engine> Node<E> {
             return self.warn_once("doubt", format!("A damaged partition cannot be read: {error}."), out);
         }
         self.counters.doubts += 1;
-        self.look_again(partition);
+        self.catch_up
+            .look_again(partition, self.replica.clock(partition), self.now.monotonic);
     }
 
     /// Nothing in this directory can be relied on to be the latest: what it holds stays, and is caught up with every other owner.
@@ -54,13 +55,6 @@ impl<E: Engine> Node<E> {
         self.catch_up.caught.clear();
         self.replica.doubt_all();
         self.counters.doubts += 1;
-    }
-
-    /// What peers told of a partition is looked at anew, at once.
-    fn look_again(&mut self, partition: PartitionId) {
-        let due = self.now.monotonic;
-        let clock = self.replica.clock(partition);
-        self.catch_up.look_again(partition, clock, due);
     }
 
     /// A partition that has caught up with all its other owners is in doubt no more.

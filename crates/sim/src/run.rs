@@ -274,10 +274,7 @@ impl Run<'_> {
         })?;
         let hints = self.wait_until(CONVERGES_WITHIN, "hints are delivered", |run| {
             run.advance(SECOND);
-            run.world
-                .usages()
-                .iter()
-                .all(|usage| usage.is_some_and(|usage| usage.hints == 0))
+            run.world.all_hold(|usage| usage.hints == 0)
         });
         hints.map_err(|violation| {
             let left = |node: usize| format!("; n{}: {}", node + 1, owners::hints(&self.world, node));
@@ -288,10 +285,7 @@ impl Run<'_> {
             }
         })?;
         self.wait_until(CONVERGES_WITHIN, "what is in doubt is refilled", |run| {
-            run.world
-                .usages()
-                .iter()
-                .all(|usage| usage.is_some_and(|usage| usage.partitions_in_doubt == 0))
+            run.world.all_hold(|usage| usage.partitions_in_doubt == 0)
         })?;
         let owned = self.owned_keys();
         let mut differ = Ok(());

@@ -239,10 +239,10 @@ impl World {
         self.processes.iter().position(|process| process.id == id)
     }
 
-    /// What each node holds; nothing where it does not run.
-    pub(crate) fn usages(&self) -> Vec<Option<Usage>> {
-        let usage = |process: &Process| process.node.as_ref().map(|node| node.usage());
-        self.processes.iter().map(usage).collect()
+    /// Whether all nodes run, and what each holds is so.
+    pub(crate) fn all_hold(&self, is_so: impl Fn(&Usage) -> bool) -> bool {
+        let holds = |process: &Process| process.node.as_ref().is_some_and(|node| is_so(&node.usage()));
+        self.processes.iter().all(holds)
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<NodeId> {

@@ -7,8 +7,8 @@ use annulus_causality::{Actor, CausalContext, DecodeError, Dot, Reader, put_vari
 use annulus_ring::PartitionId;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::fingerprint::{put_partition, read_partition};
 use crate::log::LogBatch;
+use crate::record::{put_partition, read_partition};
 
 /// Clocks and fingerprints are written after so many log entries, or sixteen for each of them if that is more: it bounds what a start
 /// has to replay, and costs a fraction of what the entries themselves do.

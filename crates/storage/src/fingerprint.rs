@@ -1,13 +1,15 @@
 //! Each sub-range of a partition has a fingerprint, moved in the batch that moves its objects: a scan proves it, and equal ones need no streaming.
 //!
-//! A fingerprint is the sum of `xxh3_64(scope, dots)` over the objects with live versions. A dot names one write for ever, so sub-ranges
+//! A fingerprint is the sum of `xxh3_64(scope)`, seeded with the object's digest, over the objects with live versions. A dot names one write for ever, so sub-ranges
 //! of two owners with equal fingerprints hold equal versions, but for one chance in 2⁶⁴.
 
 use std::collections::BTreeMap;
 
-use annulus_causality::{DecodeError, Dot, Object, Reader, put_u8, put_varint};
+use annulus_causality::{DecodeError, Object, Reader, put_u8, put_varint};
 use annulus_ring::{PartitionId, Partitions, Position};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::record::{put_partition, read_partition};
 
 /// Sub-ranges of a partition.
 pub const SUB_RANGES: usize = 16;
@@ -21,13 +23,7 @@ pub(crate) fn of(scope: &[u8], object: &Object) -> u64 {
     if object.versions().is_empty() {
         return 0;
     }
-    let mut dots = Vec::with_capacity(object.versions().len() * 24);
-    for Dot { actor, counter } in object.dots() {
-        for part in [actor.node, actor.incarnation, counter] {
-            dots.extend_from_slice(&part.to_be_bytes());
-        }
-    }
-    xxh3_64_with_seed(&dots, xxh3_64_with_seed(scope, 0))
+    xxh3_64_with_seed(scope, object.digest())
 }
 
 /// Which sub-range of its partition a position lies in.
@@ -145,18 +141,6 @@ pub(crate) fn decode_moved(reader: &mut Reader) -> Result<Vec<(SubRange, u64)>, 
         Ok(((partition, index), read_sum(reader)?))
     });
     moved.collect()
-}
-
-pub(crate) fn put_partition(out: &mut Vec<u8>, partition: PartitionId) {
-    put_u8(out, partition.n);
-    put_varint(out, u64::from(partition.index));
-}
-
-pub(crate) fn read_partition(reader: &mut Reader) -> Result<PartitionId, DecodeError> {
-    let n = reader.u8("partition")?;
-    let index = reader.varint("partition")?;
-    let index = u32::try_from(index).map_err(|_| reader.malformed("partition"))?;
-    Ok(PartitionId { n, index })
 }
 
 fn read_sum(reader: &mut Reader) -> Result<u64, DecodeError> {

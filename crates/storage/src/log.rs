@@ -11,8 +11,8 @@ use annulus_ring::PartitionId;
 use bytes::Bytes;
 
 use crate::engine::{Engine, EngineError, Space};
-use crate::fingerprint::{SubRange, decode_moved, put_partition, read_partition};
-use crate::record;
+use crate::fingerprint::{SubRange, decode_moved};
+use crate::record::{self, put_partition, read_partition};
 
 /// Dots of one actor that came to one key in one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 //! Frame: format version (1 byte), checksum (8 bytes, little-endian), payload. The checksum is `xxh3_64` over the payload, seeded
 //! with that over the key, seeded with version and space.
 
-use annulus_causality::{DecodeError, Reader};
+use annulus_causality::{DecodeError, Reader, put_u8, put_varint};
+use annulus_ring::PartitionId;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -44,6 +45,20 @@ pub(crate) fn decode<T>(
     let mut reader = Reader::new(payload);
     let decoded = decode(&mut reader).and_then(|value| reader.finish("record").map(|()| value));
     decoded.map_err(|error| damaged(space, key, error.to_string()))
+}
+
+/// Appends a partition, as all records have it.
+pub(crate) fn put_partition(out: &mut Vec<u8>, partition: PartitionId) {
+    put_u8(out, partition.n);
+    put_varint(out, u64::from(partition.index));
+}
+
+/// Reads what [`put_partition`] wrote.
+pub(crate) fn read_partition(reader: &mut Reader) -> Result<PartitionId, DecodeError> {
+    let n = reader.u8("partition")?;
+    let index = reader.varint("partition")?;
+    let index = u32::try_from(index).map_err(|_| reader.malformed("partition"))?;
+    Ok(PartitionId { n, index })
 }
 
 pub(crate) fn damaged(space: Space, key: &[u8], detail: impl Into<String>) -> EngineError {

@@ -92,7 +92,7 @@ pub(crate) async fn run(arguments: &Modes) -> Result<Option<Table>, Trouble> {
     for mode in &MODES {
         // A cluster of its own: no mode pays for what an earlier one has stored.
         let home = TempDir::with_prefix("annulus-modes-")?;
-        let mut cluster = cluster(&arguments.annulus, home.path())?;
+        let mut cluster = cluster(&arguments.tested.annulus, home.path())?;
         eprintln!("{} ({})", mode.name, mode.parameters());
         let row = tokio::select! {
             row = measure(arguments, mode, &mut cluster) => row?,

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use annulus_causality::{CausalContext, Object};
 use annulus_protocol::{Caught, CaughtObject, CaughtPart, Message, SUB_RANGES, StreamWant, Want};
-use annulus_ring::{Address, NodeId, PartitionId};
+use annulus_ring::{NodeId, PartitionId};
 use annulus_storage::{Engine, Streamed, StreamedPart, Supplied};
 
-use super::{Asked, GRACE, MAX_WANTS, PAUSE, RETRY, Wanted};
+use super::{Asked, GRACE, MAX_WANTS, PAUSE, RETRY};
 use crate::durable::Completion;
 use crate::io::Effect;
 use crate::node::Node;
@@ -49,10 +48,9 @@ impl<E: Engine> Node<E> {
             let fingerprints = self.replica.fingerprints(partition);
             let streamed = self
                 .catch_up
-                .peers
-                .get(&peer)
-                .and_then(|peer| peer.wanted.get(&partition));
-            let stream = streamed.is_some_and(|wanted| wanted.streamed).then(|| {
+                .wanted(peer, partition)
+                .is_some_and(|wanted| wanted.streamed);
+            let stream = streamed.then(|| {
                 self.catch_up.streams.insert(partition, peer);
                 StreamWant {
                     from: self.replica.stream_cursor(partition),
@@ -79,7 +77,6 @@ impl<E: Engine> Node<E> {
                 request,
                 until: now.monotonic + 10 * RETRY,
                 partitions,
-                answered: false,
             });
         }
         out.push(Effect::Send {
@@ -90,39 +87,25 @@ impl<E: Engine> Node<E> {
 
     /// Partitions of which something is missing that the peer has had since before the grace.
     fn due_of(&mut self, now: Now, peer: NodeId) -> Vec<PartitionId> {
-        let Some(co_owner) = self.catch_up.peers.get_mut(&peer) else {
+        let Some(co_owner) = self.catch_up.peers.get(&peer) else {
             return Vec::new();
         };
         let due = co_owner.wanted.iter().filter(|(_, wanted)| wanted.due <= now.monotonic);
         let mut due: Vec<PartitionId> = due.map(|(partition, _)| *partition).collect();
         due.retain(|&partition| {
             let clock = self.replica.clock(partition);
-            let Some(wanted) = co_owner.wanted.get_mut(&partition) else {
-                return false;
-            };
-            if wanted.streamed || !wanted.clock.is_subset(clock) {
-                return true;
+            let wanted = self.catch_up.wanted(peer, partition);
+            let is_missing = wanted.is_some_and(|wanted| wanted.streamed || !wanted.clock.is_subset(clock));
+            if !is_missing {
+                self.look_on(now, peer, partition);
             }
-            // What was missing has come; what was told since may be on its way.
-            match co_owner.told.get(&partition) {
-                Some(told) if !told.is_subset(clock) => {
-                    wanted.clock = told.clone();
-                    wanted.due = now.monotonic + GRACE;
-                }
-                _ => _ = co_owner.wanted.remove(&partition),
-            }
-            false
+            is_missing
         });
         due
     }
 
     fn ask_again(&mut self, now: Now, peer: NodeId, partition: PartitionId, after: Duration) {
-        let wanted = self
-            .catch_up
-            .peers
-            .get_mut(&peer)
-            .and_then(|peer| peer.wanted.get_mut(&partition));
-        if let Some(wanted) = wanted {
+        if let Some(wanted) = self.catch_up.wanted(peer, partition) {
             wanted.due = now.monotonic + after;
         }
     }
@@ -144,10 +127,9 @@ impl<E: Engine> Node<E> {
         let Some(asked) = self.catch_up.peers.get_mut(&from).and_then(|peer| peer.asked.as_mut()) else {
             return;
         };
-        if asked.request != request || asked.answered || self.failed.is_some() {
+        if asked.request != request || asked.partitions.is_empty() || self.failed.is_some() {
             return;
         }
-        asked.answered = true;
         let sent = std::mem::take(&mut asked.partitions);
         for Caught { partition, part } in caught {
             if let Some(fingerprints) = sent.get(&partition) {
@@ -181,24 +163,15 @@ impl<E: Engine> Node<E> {
                 return self.ask_again(now, from, partition, RETRY);
             }
             CaughtPart::LogShort => {
-                let wanted = self
-                    .catch_up
-                    .peers
-                    .get_mut(&from)
-                    .and_then(|peer| peer.wanted.get_mut(&partition));
-                if let Some(wanted) = wanted {
+                if let Some(wanted) = self.catch_up.wanted(from, partition) {
                     wanted.streamed = true;
                 }
                 return;
             }
             CaughtPart::Objects { clock, objects, more } => {
                 let objects = self.addressed(partition, objects);
-                self.counters.caught_objects += objects.len() as u64;
-                let objects = objects
-                    .into_iter()
-                    .map(|(address, dots, object)| Supplied { address, dots, object });
-                let taken = self.replica.take_supply(partition, &clock, objects.collect());
-                taken.map(|_| !more)
+                let taken = self.replica.take_supply(partition, &clock, objects);
+                taken.map(|()| !more)
             }
             CaughtPart::Streamed {
                 clock,
@@ -206,17 +179,11 @@ impl<E: Engine> Node<E> {
                 until,
                 objects,
             } => {
-                let objects = self.addressed(partition, objects);
-                self.counters.caught_objects += objects.len() as u64;
-                let objects = objects
-                    .into_iter()
-                    .map(|(address, _, object)| (address, object))
-                    .collect();
                 let part = Streamed {
                     clock,
                     from: first,
                     until,
-                    objects,
+                    objects: self.addressed(partition, objects),
                 };
                 let taken = self.replica.take_streamed(partition, sent, part);
                 taken.map(|part| matches!(part, StreamedPart::Done))
@@ -226,7 +193,10 @@ impl<E: Engine> Node<E> {
             Ok(false) => {}
             Ok(true) => {
                 self.catch_up.streams.remove(&partition);
-                self.took_all(now, from, partition);
+                if let Some(co_owner) = self.catch_up.peers.get_mut(&from) {
+                    co_owner.is_current = true;
+                }
+                self.look_on(now, from, partition);
             }
             Err(error) => {
                 self.stop_stream(partition);
@@ -236,31 +206,29 @@ impl<E: Engine> Node<E> {
         }
     }
 
-    /// All that the peer had when it was asked is here; what it told of since may be on its way.
-    fn took_all(&mut self, now: Now, peer: NodeId, partition: PartitionId) {
+    /// What was missing has come; what the peer told of since may be on its way.
+    fn look_on(&mut self, now: Now, peer: NodeId, partition: PartitionId) {
         let clock = self.replica.clock(partition);
-        let Some(co_owner) = self.catch_up.peers.get_mut(&peer) else {
-            return;
-        };
-        co_owner.is_current = true;
-        match co_owner.told.get(&partition) {
-            Some(told) if !told.is_subset(clock) => {
-                let wanted = Wanted {
-                    clock: told.clone(),
-                    due: now.monotonic + GRACE,
-                    streamed: false,
-                };
-                co_owner.wanted.insert(partition, wanted);
-            }
-            _ => self.has_all_of(peer, partition),
+        if !self
+            .catch_up
+            .want(peer, partition, clock, (now.monotonic + GRACE, false))
+        {
+            self.has_all_of(peer, partition);
         }
     }
 
-    fn addressed(&self, partition: PartitionId, objects: Vec<CaughtObject>) -> Vec<(Address, CausalContext, Object)> {
+    /// What is of this partition, and of no other.
+    fn addressed(&mut self, partition: PartitionId, objects: Vec<CaughtObject>) -> Vec<Supplied> {
         let addressed = objects.into_iter().filter_map(|caught| {
             let address = self.address(&caught.bucket, &caught.key, partition.n).ok()?;
-            (address.partition == partition).then_some((address, caught.dots, caught.object))
+            (address.partition == partition).then_some(Supplied {
+                address,
+                dots: caught.dots,
+                object: caught.object,
+            })
         });
-        addressed.collect()
+        let addressed: Vec<Supplied> = addressed.collect();
+        self.counters.caught_objects += addressed.len() as u64;
+        addressed
     }
 }

@@ -1,8 +1,7 @@
 //! What a co-owner lacks is read and sent, as much as fits in a page: nothing is kept here between two questions.
 
-use annulus_causality::{CausalContext, Object};
 use annulus_protocol::{Caught, CaughtObject, CaughtPart, Message, Want};
-use annulus_ring::{Address, NodeId};
+use annulus_ring::NodeId;
 use annulus_storage::{Engine, Supplied, Supply};
 
 use super::{MAX_WANTS, PAGE_BYTES};
@@ -69,7 +68,7 @@ impl<E: Engine> Node<E> {
                     clock: streamed.clock,
                     from: streamed.from,
                     until: streamed.until,
-                    objects: streamed.objects.into_iter().map(streamed_object).collect(),
+                    objects: streamed.objects.into_iter().map(caught_object).collect(),
                 })
             }
         };
@@ -99,15 +98,6 @@ fn caught_object(supplied: Supplied) -> CaughtObject {
         key: supplied.address.key,
         dots: supplied.dots,
         object: supplied.object,
-    }
-}
-
-fn streamed_object((address, object): (Address, Object)) -> CaughtObject {
-    CaughtObject {
-        bucket: address.bucket,
-        key: address.key,
-        dots: CausalContext::new(),
-        object,
     }
 }
 

@@ -26,7 +26,7 @@ const OBJECT_BYTES: usize = 64;
 pub struct Supplied {
     /// The key.
     pub address: Address,
-    /// The missing dots that belong to it; those of its live versions go without saying.
+    /// The missing dots that belong to it; those of its live versions go without saying, and a stream has no others.
     pub dots: CausalContext,
     /// The object as it is now, to be filled with the clock that comes along.
     pub object: Object,
@@ -57,8 +57,8 @@ pub struct Streamed {
     pub from: Bytes,
     /// Where it ends: the next piece begins there. Nothing at the partition's end.
     pub until: Option<Bytes>,
-    /// All objects with a live version in between.
-    pub objects: Vec<(Address, Object)>,
+    /// All objects in between.
+    pub objects: Vec<Supplied>,
 }
 
 /// How a piece was taken.
@@ -83,6 +83,14 @@ impl Covered {
     pub(super) fn reaches(&self, key: &[u8]) -> bool {
         *key < self.until[..]
     }
+}
+
+/// An object before and after what came for it, with the dots that came.
+struct Joined {
+    key: Bytes,
+    dots: CausalContext,
+    before: Object,
+    after: Object,
 }
 
 /// Records of objects in key order, and where the scan stopped short.
@@ -194,7 +202,8 @@ impl<E: Engine> Replica<E> {
             }
             let address = parse_scope(partition.n, &scope, self.partitions)
                 .ok_or_else(|| record::damaged(Space::Log, &scope, "it names no key"))?;
-            let object = self.to_send(partition, &object_key(&address))?;
+            let key = object_key(&address);
+            let object = self.with_covered(partition, &key, self.stored(&key)?);
             bytes += OBJECT_BYTES + scope.len() + value_bytes(&object);
             brought.union(&dots);
             brought.extend(object.dots());
@@ -217,13 +226,7 @@ impl<E: Engine> Replica<E> {
         Ok(log::read_batch(&self.engine, batch)?.map(|batch| batch.entries))
     }
 
-    /// An object with all that is known beyond the partition's clock.
-    fn to_send(&self, partition: PartitionId, key: &Bytes) -> Result<Object, EngineError> {
-        let object = self.stored(key)?;
-        Ok(self.with_covered(partition, key, object))
-    }
-
-    /// A key that a stream to this replica has covered was stripped of what the stream brings in the end.
+    /// An object with all that is known beyond the partition's clock: a key that a stream to this replica has covered was stripped of what the stream brings in the end.
     fn with_covered(&self, partition: PartitionId, key: &[u8], object: Object) -> Object {
         match self.covered.get(&partition) {
             Some(covered) if covered.reaches(key) => object.fill(&covered.clock),
@@ -231,38 +234,52 @@ impl<E: Engine> Replica<E> {
         }
     }
 
-    /// Takes what another owner supplied: all of it, in one batch. Says how many objects changed.
+    /// Takes what another owner supplied: all of it, in one batch.
     ///
     /// # Errors
-    /// [`ApplyError::ImplausibleDot`] for dots that cannot be, or that the sender itself has not seen.
+    /// [`ApplyError::ImplausibleDot`] for dots that cannot be; nothing was changed.
     pub fn take_supply(
         &mut self,
         partition: PartitionId,
         clock: &CausalContext,
         objects: Vec<Supplied>,
-    ) -> Result<usize, ApplyError> {
+    ) -> Result<(), ApplyError> {
         self.check()?;
-        let mut taken = Vec::with_capacity(objects.len());
-        for Supplied {
-            address,
-            mut dots,
-            object,
-        } in objects
-        {
-            dots.extend(object.dots());
-            check_plausible(&dots)?;
-            let key = object_key(&address);
-            let (before, joined) = self.joined(partition, &key, object.fill(clock))?;
-            taken.push((key, dots, before, joined));
-        }
-        // All dots first: what the clock has by the end of the batch need not be kept with any of the objects.
-        for (key, dots, ..) in &taken {
+        let joined = objects
+            .into_iter()
+            .map(|supplied| self.join_supplied(partition, supplied, clock));
+        let joined = joined.collect::<Result<Vec<_>, _>>()?;
+        self.settle_all(partition, joined);
+        Ok(())
+    }
+
+    fn join_supplied(
+        &self,
+        partition: PartitionId,
+        supplied: Supplied,
+        clock: &CausalContext,
+    ) -> Result<Joined, ApplyError> {
+        let mut dots = supplied.dots;
+        dots.extend(supplied.object.dots());
+        check_plausible(&dots)?;
+        let key = object_key(&supplied.address);
+        let (before, after) = self.joined(partition, &key, supplied.object.fill(clock))?;
+        Ok(Joined {
+            key,
+            dots,
+            before,
+            after,
+        })
+    }
+
+    /// All dots first: what the clock has by the end of the batch need not be kept with any of the objects.
+    fn settle_all(&mut self, partition: PartitionId, joined: Vec<Joined>) {
+        for Joined { key, dots, .. } in &joined {
             self.incorporate(partition, key, dots);
         }
-        let settled = taken
-            .into_iter()
-            .map(|(key, _, before, joined)| self.settle(partition, &key, before, joined));
-        Ok(settled.filter(|changed| *changed).count())
+        for Joined { key, before, after, .. } in joined {
+            self.settle(partition, &key, before, after);
+        }
     }
 
     /// A piece of a partition from `from` on (its beginning where there is none), about `max_bytes` of it. Whole sub-ranges in which the
@@ -303,8 +320,11 @@ impl<E: Engine> Replica<E> {
             let object = record::decode(Space::Object, &key, payload, Object::decode)?;
             let address = parse_scope(partition.n, &key.slice(SCOPE_OFFSET..), self.partitions)
                 .ok_or_else(|| record::damaged(Space::Object, &key, "it names no key"))?;
-            // A record without a version says only that others are superseded: the clock says that, or will.
-            objects.push((address, self.with_covered(partition, &key, object)));
+            objects.push(Supplied {
+                address,
+                dots: CausalContext::new(),
+                object: self.with_covered(partition, &key, object),
+            });
         }
         let until = stopped.unwrap_or_else(|| limit.clone());
         Ok(Streamed {
@@ -355,34 +375,32 @@ impl<E: Engine> Replica<E> {
             .get(&partition)
             .map_or(clock, |covered| covered.clock.clone());
         let end = until.clone().unwrap_or_else(|| self.partition_end(partition));
-        let mut taken = Vec::with_capacity(objects.len());
+        let mut joined = Vec::with_capacity(objects.len());
         let mut mentioned = BTreeSet::new();
-        for (address, object) in objects {
-            let dots: CausalContext = object.dots().collect();
-            check_plausible(&dots)?;
-            let key = object_key(&address);
-            if address.partition != partition || key < from || key >= end {
-                continue;
+        for supplied in objects {
+            let key = object_key(&supplied.address);
+            if supplied.address.partition == partition && key >= from && key < end {
+                joined.push(self.join_supplied(partition, supplied, &clock)?);
+                mentioned.insert(key);
             }
-            let (before, joined) = self.joined(partition, &key, object.fill(&clock))?;
-            mentioned.insert(key.clone());
-            taken.push((key, dots, before, joined));
         }
         let (held, _) = self.frames(&from, &end, usize::MAX)?;
         for key in held.into_keys().filter(|key| !mentioned.contains(key)) {
             let absent = Object::new(Vec::new(), clock.clone());
-            let (before, joined) = self.joined(partition, &key, absent)?;
-            taken.push((key, CausalContext::new(), before, joined));
+            let (before, after) = self.joined(partition, &key, absent)?;
+            joined.push(Joined {
+                key,
+                dots: CausalContext::new(),
+                before,
+                after,
+            });
         }
         let covered = Covered {
             clock,
             until: end.clone(),
         };
         self.covered.insert(partition, covered);
-        for (key, dots, before, joined) in taken {
-            self.incorporate(partition, &key, &dots);
-            self.settle(partition, &key, before, joined);
-        }
+        self.settle_all(partition, joined);
         if until.is_some() {
             return Ok(StreamedPart::Next(end));
         }
@@ -447,8 +465,11 @@ impl<E: Engine> Replica<E> {
         Ok((frames, stopped))
     }
 
-    /// The least key that an object of this sub-range can have.
+    /// The least key that an object of this sub-range can have; of the one after the last, the partition's end.
     pub(super) fn sub_range_start(&self, partition: PartitionId, index: usize) -> Bytes {
+        if index == SUB_RANGES {
+            return self.partition_end(partition);
+        }
         let position = first_position(partition.index, index as u8, self.partitions);
         let mut key = vec![partition.n];
         key.extend_from_slice(&position.0.to_be_bytes());
@@ -456,7 +477,7 @@ impl<E: Engine> Replica<E> {
     }
 
     /// The least key that is behind all of a partition.
-    pub(super) fn partition_end(&self, partition: PartitionId) -> Bytes {
+    fn partition_end(&self, partition: PartitionId) -> Bytes {
         let (_, last) = self.partitions.range(partition.index);
         let mut key = vec![partition.n];
         match last.0.checked_add(1) {

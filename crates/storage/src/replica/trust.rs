@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::{CLOCKS, Replica, SCOPE_OFFSET, position_of};
 use crate::engine::{Engine, EngineError, Space};
-use crate::fingerprint::{self, SUB_RANGES, put_partition, read_partition, sub_range_of};
-use crate::record;
+use crate::fingerprint::{self, SUB_RANGES, sub_range_of};
+use crate::record::{self, put_partition, read_partition};
 
 const DOUBTS: &[u8] = b"doubts";
 
@@ -130,14 +130,7 @@ impl<E: Engine> Replica<E> {
         self.check()?;
         let mut proof = Proof::default();
         for index in 0..SUB_RANGES {
-            let until = match index + 1 < SUB_RANGES {
-                true => self.sub_range_start(partition, index + 1),
-                false => self.partition_end(partition),
-            };
-            let (frames, _) = self.frames(&self.sub_range_start(partition, index), &until, usize::MAX)?;
-            frames
-                .into_iter()
-                .for_each(|(key, frame)| self.prove(key, frame, &mut proof));
+            self.prove_sub_range(partition, index, &mut proof)?;
         }
         for key in self.lost.take() {
             self.staged.delete(Space::Index, key.slice(SCOPE_OFFSET..));
@@ -146,6 +139,20 @@ impl<E: Engine> Replica<E> {
         self.doubts.set(partition, true);
         self.stage_doubts();
         Ok(())
+    }
+
+    /// Adds what a sub-range holds to a proof, and says how many bytes that were.
+    fn prove_sub_range(&self, partition: PartitionId, index: usize, proof: &mut Proof) -> Result<usize, EngineError> {
+        let (from, until) = (
+            self.sub_range_start(partition, index),
+            self.sub_range_start(partition, index + 1),
+        );
+        let (frames, _) = self.frames(&from, &until, usize::MAX)?;
+        let bytes = frames.iter().map(|(key, frame)| key.len() + frame.len()).sum();
+        frames
+            .into_iter()
+            .for_each(|(key, frame)| self.prove(key, frame, proof));
+        Ok(bytes)
     }
 
     fn prove(&self, key: Bytes, frame: Bytes, proof: &mut Proof) {
@@ -221,27 +228,14 @@ impl<E: Engine> Replica<E> {
                     scrubbed.next = Some((partition, index));
                     return Ok(scrubbed);
                 }
-                if !self.scrub_sub_range(partition, index, &mut scrubbed.bytes)? {
+                let (mut proof, place) = (Proof::default(), usize::from(index));
+                scrubbed.bytes += self.prove_sub_range(partition, place, &mut proof)?;
+                if !proof.damaged.is_empty() || proof.sums[place] != self.fingerprints(partition)[place] {
                     scrubbed.damaged.insert(partition);
                 }
             }
         }
         Ok(scrubbed)
-    }
-
-    fn scrub_sub_range(&self, partition: PartitionId, index: u8, bytes: &mut usize) -> Result<bool, EngineError> {
-        let until = match usize::from(index) + 1 {
-            SUB_RANGES => self.partition_end(partition),
-            next => self.sub_range_start(partition, next),
-        };
-        let (frames, _) = self.frames(&self.sub_range_start(partition, usize::from(index)), &until, usize::MAX)?;
-        let mut proof = Proof::default();
-        for (key, frame) in frames {
-            *bytes += key.len() + frame.len();
-            self.prove(key, frame, &mut proof);
-        }
-        let index = usize::from(index);
-        Ok(proof.damaged.is_empty() && proof.sums[index] == self.fingerprints(partition)[index])
     }
 }
 
