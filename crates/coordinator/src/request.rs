@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use annulus_causality::{CausalContext, Change, ConflictPolicy, Version};
+use annulus_causality::{CausalContext, Change, ConflictPolicy, Timestamp, Version};
 use annulus_ring::{Bucket, Key};
 use bytes::Bytes;
 
@@ -555,6 +555,15 @@ pub enum Failure {
         answered: u8,
         /// What became of a write.
         outcome: Outcome,
+    },
+    /// Between nodes: the coordinator knows of a later write than this one, and has not begun it. The node that the client reached stamps it
+    /// anew; `503` where it cannot.
+    #[error(
+        "the write is stamped earlier than what it would replace ({latest}): check the clocks of the nodes, and try again"
+    )]
+    StampBehind {
+        /// The latest stamp of what it would replace.
+        latest: Timestamp,
     },
     /// `503`: this node cannot serve yet, or no longer.
     #[error("this node does not serve: {reason}")]

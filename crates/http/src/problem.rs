@@ -243,6 +243,7 @@ impl From<Failure> for Problem {
                 .fact("required", required)
                 .fact("answered", answered)
                 .outcome(outcome),
+            Failure::StampBehind { .. } => NOT_READY.because(detail).outcome(Outcome::None),
             Failure::NotReady { reason } => NOT_READY.because(detail).fact("reason", reason).outcome(Outcome::None),
             Failure::StorageUnavailable { .. } => STORAGE_UNAVAILABLE.because(detail).outcome(Outcome::None),
             Failure::Overloaded { .. } => OVERLOADED.because(detail).outcome(Outcome::None),

@@ -7,13 +7,13 @@ use annulus_coordinator::{
     Answer, BucketConfig, ClusterView, Failure, KeyRequest, LocateView, MemberView, Operation, Options, Reply, Request,
     RingView,
 };
-use annulus_protocol::WriteIdentity;
 use annulus_ring::{Address, Bucket, Key, NodeId, PartitionId, Ring};
 use annulus_storage::Engine;
 
 use crate::forwards::NewForward;
 use crate::io::{ClientId, Effect};
 use crate::node::{Node, scope};
+use crate::passed_on::PassedOn;
 use crate::reads::{Guarded, NewRead, Then};
 use crate::settings::Now;
 use crate::tasks::Requester;
@@ -133,7 +133,7 @@ impl<E: Engine> Node<E> {
         }
         let required = if is_read { terms.r } else { terms.w };
         let is_write = matches!(request.operation, Operation::Write { .. });
-        let identity = is_write.then(|| Box::new(self.identity(now, address.partition, &terms)));
+        let identity = is_write.then(|| Box::new(self.identity(now, address.partition, terms.ttl)));
         let forward = NewForward {
             request,
             identity,
@@ -152,11 +152,11 @@ impl<E: Engine> Node<E> {
         &mut self,
         now: Now,
         requester: Requester,
-        passed_on: (KeyRequest, Option<Box<WriteIdentity>>),
+        request: (KeyRequest, Option<Box<PassedOn>>),
         deadline: annulus_causality::Instant,
         out: &mut Vec<Effect>,
     ) {
-        if let Err(failure) = self.try_passed_on(now, requester, passed_on, deadline, out) {
+        if let Err(failure) = self.try_passed_on(now, requester, request, deadline, out) {
             self.reply(now, requester, Err(failure), out);
         }
     }
@@ -165,7 +165,7 @@ impl<E: Engine> Node<E> {
         &mut self,
         now: Now,
         requester: Requester,
-        (request, identity): (KeyRequest, Option<Box<WriteIdentity>>),
+        (request, passed_on): (KeyRequest, Option<Box<PassedOn>>),
         deadline: annulus_causality::Instant,
         out: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
@@ -176,7 +176,7 @@ impl<E: Engine> Node<E> {
         };
         let address = self.address(&request.bucket, &request.key, config.n)?;
         // Who passed it on found nothing amiss.
-        let given = identity.as_deref().map(|identity| identity.n);
+        let given = passed_on.as_deref().map(|passed_on| passed_on.identity.n);
         if given.is_some_and(|n| n != config.n)
             || request.seen.as_ref().is_some_and(|seen| seen.n != config.n)
             || request.operation.misfit(terms.policy).is_some()
@@ -185,14 +185,14 @@ impl<E: Engine> Node<E> {
             let reason = format!("the nodes differ about bucket {bucket}, which is being declared; try again");
             return Err(Failure::NotReady { reason });
         }
-        self.try_coordinate(now, requester, (request, identity), (address, terms), out)
+        self.try_coordinate(now, requester, (request, passed_on), (address, terms), out)
     }
 
     fn try_coordinate(
         &mut self,
         now: Now,
         requester: Requester,
-        (request, identity): (KeyRequest, Option<Box<WriteIdentity>>),
+        (request, passed_on): (KeyRequest, Option<Box<PassedOn>>),
         (address, terms): (Address, Terms),
         out: &mut Vec<Effect>,
     ) -> Result<(), Failure> {
@@ -241,7 +241,7 @@ impl<E: Engine> Node<E> {
                             address,
                             value,
                             context,
-                            identity,
+                            passed_on,
                             found: Object::default(),
                             seen,
                             terms,
@@ -254,7 +254,7 @@ impl<E: Engine> Node<E> {
                             value,
                             context,
                             condition,
-                            identity,
+                            passed_on,
                         }));
                         let read = NewRead {
                             address,

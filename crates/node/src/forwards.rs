@@ -1,8 +1,9 @@
 //! One coordinator a key while it lives: a request is handed to it once, under a number that makes a second try the same request.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use annulus_causality::{CausalContext, Dot, Instant};
+use annulus_causality::{CausalContext, Dot, Instant, Timestamp};
 use annulus_coordinator::{Answer, Failure, KeyRequest, Operation, Outcome, Reply};
 use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{Message, RequestId, WriteIdentity};
@@ -11,9 +12,9 @@ use annulus_storage::{Engine, MAX_COUNTER};
 
 use crate::io::Effect;
 use crate::node::Node;
+use crate::passed_on::PassedOn;
 use crate::settings::Now;
 use crate::tasks::{Requester, Task, TaskId, Work};
-use crate::terms::Terms;
 
 /// A request that other nodes are asked to coordinate, one after the other.
 #[derive(Debug)]
@@ -244,7 +245,7 @@ impl<E: Engine> Node<E> {
         place.map(|place| work.candidates.remove(place));
         let attempt = work.attempts.ask(next);
         if next == self.me {
-            let request = (work.request.clone(), work.identity.clone());
+            let request = (work.request.clone(), passed_on(work.identity.clone(), attempt));
             self.tasks.keep(id, task, deadline);
             let requester = Requester::Task(id, attempt as usize);
             return match self.admits() {
@@ -293,6 +294,11 @@ impl<E: Engine> Node<E> {
         let Work::Forward(work) = &mut task.work else { return };
         let was_last = work.attempts.last_asked() == Some(from);
         work.attempts.settle((from, attempt), &reply);
+        if let Some(Err(Failure::StampBehind { latest })) = &reply
+            && work.attempts.are_settled()
+        {
+            return self.stamp_anew(now, task, (from, *latest), out);
+        }
         let others = !work.candidates.is_empty() || work.attempts.await_any();
         match reply {
             Some(reply) if !(work.is_in_doubt(&reply) || others && is_elsewhere(&reply)) => {
@@ -329,8 +335,8 @@ impl<E: Engine> Node<E> {
     }
 
     /// A write that is passed on has one dot and one stamp, whoever begins it, and how often: given here, where the client came in.
-    pub(crate) fn identity(&mut self, now: Now, partition: PartitionId, terms: &Terms) -> WriteIdentity {
-        let (modified, expires) = self.stamp(now, terms);
+    pub(crate) fn identity(&mut self, now: Now, partition: PartitionId, ttl: Option<Duration>) -> WriteIdentity {
+        let (modified, expires) = self.stamp(now, ttl);
         WriteIdentity {
             n: partition.n,
             dot: self.replica.next_dot(partition, self.actor()),
@@ -338,6 +344,34 @@ impl<E: Engine> Node<E> {
             expires,
             voided: self.voided.get(&partition).cloned().unwrap_or_default(),
         }
+    }
+
+    /// The coordinator knows of a write that is later than this one by its stamp, and has not begun it, as nobody has: it becomes another
+    /// one, later than that, and begins anew.
+    fn stamp_anew(
+        &mut self,
+        now: Now,
+        mut task: Task,
+        (coordinator, latest): (NodeId, Timestamp),
+        out: &mut Vec<Effect>,
+    ) {
+        let can_follow = self.clock.observe(now.wall_millis, latest).is_ok();
+        let Work::Forward(work) = &mut task.work else { return };
+        let partition = work.partition;
+        work.candidates.push(coordinator);
+        work.attempts = Attempts::default();
+        if !can_follow {
+            // The clocks are too far apart for it to come after that one: both stay.
+            work.attempts.last = FIRST;
+        }
+        if let Some(identity) = work.identity.as_deref_mut() {
+            self.voided.entry(partition).or_default().insert(identity.dot);
+            let lifetime = |expires: u64| Duration::from_millis(expires.saturating_sub(identity.modified.millis));
+            *identity = self.identity(now, partition, identity.expires.map(lifetime));
+        }
+        self.counters.stamped_anew += 1;
+        let id = self.tasks.number();
+        self.forward_on(now, id, task, out);
     }
 
     /// Replies, and keeps account of the dot: one whose write never was is void, and goes into the clocks with a later write, as a gap
@@ -491,8 +525,21 @@ impl<E: Engine> Node<E> {
         if is_write {
             self.recent.begin(id);
         }
-        self.coordinate(now, Requester::Peer(id, attempt), (request, identity), deadline, out);
+        let request = (request, passed_on(identity, attempt));
+        self.coordinate(now, Requester::Peer(id, attempt), request, deadline, out);
     }
+}
+
+/// The first attempt of a write has this number, in whatever life of its request.
+const FIRST: u32 = 1;
+
+fn passed_on(identity: Option<Box<WriteIdentity>>, attempt: u32) -> Option<Box<PassedOn>> {
+    identity.map(|identity| {
+        Box::new(PassedOn {
+            identity: *identity,
+            is_first: attempt == FIRST,
+        })
+    })
 }
 
 /// Whether an identity is this node's to give.
@@ -511,7 +558,8 @@ fn is_elsewhere(reply: &Reply) -> bool {
         Err(Failure::NotReady { .. }
             | Failure::StorageUnavailable { .. }
             | Failure::Overloaded { .. }
-            | Failure::Damaged { .. })
+            | Failure::Damaged { .. }
+            | Failure::StampBehind { .. })
     )
 }
 

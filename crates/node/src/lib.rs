@@ -14,6 +14,7 @@ mod lists;
 mod memory;
 mod metrics;
 mod node;
+mod passed_on;
 mod peers;
 mod place;
 mod reads;

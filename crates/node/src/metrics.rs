@@ -16,6 +16,7 @@ pub(crate) struct Counters {
     pub(crate) lists: u64,
     pub(crate) forwards: u64,
     pub(crate) take_overs: u64,
+    pub(crate) stamped_anew: u64,
     pub(crate) expired: u64,
     pub(crate) read_repairs: u64,
     pub(crate) hints_stored: u64,
@@ -110,6 +111,11 @@ pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
         "take_overs_total",
         "Forwards taken over by another owner, as the first was slow.",
         counters.take_overs,
+    );
+    counter(
+        "stamped_anew_total",
+        "Writes whose coordinator knew of later ones, which were stamped anew here.",
+        counters.stamped_anew,
     );
     counter(
         "expired_total",

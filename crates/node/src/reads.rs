@@ -5,12 +5,13 @@ use annulus_coordinator::{
     Answer, Condition, Failure, Found, NewValue, Outcome, ReadRound, ReadStep, ReadVerdict, Reply,
 };
 use annulus_mutants::{Mutant, planted};
-use annulus_protocol::{Delta, Known, Message, Refusal, WriteIdentity};
+use annulus_protocol::{Delta, Known, Message, Refusal};
 use annulus_ring::{Address, NodeId};
 use annulus_storage::Engine;
 
 use crate::io::Effect;
 use crate::node::{Node, wire};
+use crate::passed_on::PassedOn;
 use crate::sessions::Pause;
 use crate::settings::Now;
 use crate::tasks::{Requester, Task, TaskId, Work};
@@ -60,7 +61,7 @@ pub(crate) struct Guarded {
     pub(crate) value: Option<NewValue>,
     pub(crate) context: Option<CausalContext>,
     pub(crate) condition: Condition,
-    pub(crate) identity: Option<Box<WriteIdentity>>,
+    pub(crate) passed_on: Option<Box<PassedOn>>,
 }
 
 impl ReadWork {
@@ -330,15 +331,17 @@ impl<E: Engine> Node<E> {
         };
         let shown = current.shown(now.wall_millis, terms.policy);
         let etag = (!shown.is_empty()).then(|| etag(&shown));
-        let is_written = |identity: &WriteIdentity| current.context().contains(identity.dot);
+        let is_written = |passed_on: &PassedOn| current.context().contains(passed_on.identity.dot);
         let context = match guarded.context {
             // What an earlier attempt has written was guarded then; what came after it the writer has not seen.
-            sent if guarded.identity.as_deref().is_some_and(is_written) => sent,
+            sent if guarded.passed_on.as_deref().is_some_and(is_written) => sent,
             _ if !holds(&guarded.condition, etag) && !planted(Mutant::GuardIgnored) => {
                 return self.reply(now, requester, Err(Failure::ConditionFailed { etag }), out);
             }
             sent => {
-                let mut context = current.context().clone();
+                let taken_over = guarded.passed_on.as_deref().filter(|passed_on| !passed_on.is_first);
+                let later = taken_over.map(|passed_on| passed_on.later(now.wall_millis, &current));
+                let mut context = current.context().difference(&later.unwrap_or_default());
                 context.union(&sent.unwrap_or_default());
                 Some(context)
             }
@@ -347,7 +350,7 @@ impl<E: Engine> Node<E> {
             address,
             value: guarded.value,
             context,
-            identity: guarded.identity,
+            passed_on: guarded.passed_on,
             found: merged,
             seen,
             terms,

@@ -1,6 +1,7 @@
 //! A write gets its dot and its context here, once; an owner that misses it gets it from another owner's log, or from a fallback's hint.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use annulus_causality::{CausalContext, ConflictPolicy, Object, Timestamp, Version};
 use annulus_coordinator::{
@@ -14,6 +15,7 @@ use annulus_storage::{ApplyError, Engine};
 use crate::durable::Completion;
 use crate::io::Effect;
 use crate::node::{Node, wire};
+use crate::passed_on::{PassedOn, Replaces};
 use crate::sessions;
 use crate::settings::Now;
 use crate::tasks::{Requester, Task, TaskId, Work};
@@ -42,8 +44,8 @@ pub(crate) struct NewWrite {
     pub(crate) value: Option<NewValue>,
     /// What the writer has seen; nothing where it does not say.
     pub(crate) context: Option<CausalContext>,
-    /// Where another node passed it on: what it is in every attempt.
-    pub(crate) identity: Option<Box<WriteIdentity>>,
+    /// Where another node passed it on.
+    pub(crate) passed_on: Option<Box<PassedOn>>,
     /// What a guard's read found, beside what is stored here.
     pub(crate) found: Object,
     /// In a session: what it has seen.
@@ -80,22 +82,22 @@ impl<E: Engine> Node<E> {
             address,
             value,
             context,
-            identity,
+            passed_on,
             found,
             seen,
             terms,
         } = write;
         let plan = self.plan_write(&address, &terms)?;
         let known = self.known(&address, &plan, out)?.join(found);
-        let identity = identity.filter(|_| !planted(Mutant::DotForEachAttempt));
+        let passed_on = passed_on.filter(|_| !planted(Mutant::DotForEachAttempt));
         let in_session = seen.is_some();
-        let (delta, seen) = match &identity {
-            Some(identity) if known.context().contains(identity.dot) => {
+        let (delta, seen) = match passed_on.as_deref() {
+            Some(PassedOn { identity, .. }) if known.context().contains(identity.dot) => {
                 self.same_delta(&address, identity, known, context)
             }
             _ => {
                 let known = sessions::known_and_seen(known, context.as_ref(), seen);
-                self.new_delta(now, &address, &known, (value, context, identity), &terms)?
+                self.new_delta(now, &address, &known, (value, context, passed_on), &terms)?
             }
         };
         let token = self.seal(&address, &seen);
@@ -184,33 +186,40 @@ impl<E: Engine> Node<E> {
         now: Now,
         address: &Address,
         known: &Object,
-        (value, context, identity): (Option<NewValue>, Option<CausalContext>, Option<Box<WriteIdentity>>),
+        (value, context, passed_on): (Option<NewValue>, Option<CausalContext>, Option<Box<PassedOn>>),
         terms: &Terms,
     ) -> Result<(Delta, CausalContext), Failure> {
         for (_, version) in known.versions() {
             // A stamp too far ahead was refused where it came in; here it only moves the clock.
             let _ = self.clock.observe(now.wall_millis, version.modified);
         }
-        let given = identity.as_deref();
-        let (modified, expires) = match given {
-            Some(given) => (self.check_stamp(now, given.modified)?, given.expires),
-            None => self.stamp(now, terms),
+        let (modified, expires) = match passed_on.as_deref() {
+            Some(PassedOn { identity, .. }) => (self.check_stamp(now, identity.modified)?, identity.expires),
+            None => self.stamp(now, terms.ttl),
+        };
+        let asked = Replaces {
+            context,
+            policy: terms.policy,
+        };
+        let Replaces { context, policy } = match passed_on.as_deref() {
+            Some(passed_on) => passed_on.replaces(now.wall_millis, known, asked)?,
+            None => asked,
         };
         let version = value.map(|new| Version::new(new.value, new.content_type, new.meta, modified, expires));
         if let (Some(version), Some(replaced), ConflictPolicy::Siblings) = (&version, &context, terms.policy) {
             check_siblings(known, version, replaced, terms.max_siblings)?;
         }
         // Last of all, as a dot that is taken and not used leaves a gap in every clock.
-        let (dot, voided) = match identity {
-            Some(given) => (given.dot, given.voided),
+        let (dot, voided) = match passed_on {
+            Some(passed_on) => (passed_on.identity.dot, passed_on.identity.voided),
             None => (
                 self.replica.next_dot(address.partition, self.actor()),
                 CausalContext::new(),
             ),
         };
-        let object = known.write(dot, version, context.as_ref(), terms.policy);
+        let object = known.write(dot, version, context.as_ref(), policy);
         let mut seen = context.unwrap_or_else(|| known.context().clone());
-        if terms.policy == ConflictPolicy::LastWriteWins {
+        if policy == ConflictPolicy::LastWriteWins {
             seen.extend(known.dots());
         }
         seen.insert(dot);
@@ -221,13 +230,10 @@ impl<E: Engine> Node<E> {
     }
 
     /// When a write that comes here is made, and when it expires.
-    pub(crate) fn stamp(&mut self, now: Now, terms: &Terms) -> (Timestamp, Option<u64>) {
+    pub(crate) fn stamp(&mut self, now: Now, ttl: Option<Duration>) -> (Timestamp, Option<u64>) {
         let modified = self.clock.now(now.wall_millis);
-        let lifetime = |ttl: std::time::Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        (
-            modified,
-            terms.ttl.map(|ttl| modified.millis.saturating_add(lifetime(ttl))),
-        )
+        let lifetime = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        (modified, ttl.map(|ttl| modified.millis.saturating_add(lifetime(ttl))))
     }
 
     /// An earlier attempt has written this already, and it may have been replaced since: what is known goes out as it is.

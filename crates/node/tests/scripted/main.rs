@@ -88,6 +88,7 @@ stories! {
     read_repair
     speculative_read
     take_over
+    taken_over_in_another_order
     session
     counter
     siblings

@@ -59,6 +59,12 @@ impl Runner {
             "wipe" => self.each_node(words, World::wipe),
             "pause" => self.each_node(words, |world, node| world.pause(node, true)),
             "resume" => self.each_node(words, |world, node| world.pause(node, false)),
+            "behind" => {
+                let node = self.node(words)?;
+                let by = command::duration(&words.next("how far")?)?;
+                self.world.set_behind(node, by);
+                Ok(())
+            }
             "sync" => self.each_node(words, World::sync),
             "cut" => self.cut(words),
             "heal" => {

@@ -35,6 +35,8 @@ struct Process {
     settings: Settings,
     started: Duration,
     paused: bool,
+    /// How far its wall clock is behind.
+    behind: Duration,
     starts: u8,
 }
 
@@ -89,6 +91,7 @@ impl World {
             settings,
             started: self.now,
             paused: false,
+            behind: Duration::ZERO,
             starts: 0,
         };
         self.processes.insert(id, process);
@@ -159,6 +162,11 @@ impl World {
         process.syncer = process.engine.syncer();
         self.say(format!("{name}'s disk is empty"));
         Ok(())
+    }
+
+    /// Sets its wall clock back.
+    pub(crate) fn set_behind(&mut self, node: NodeId, behind: Duration) {
+        self.process(node).behind = behind;
     }
 
     /// SIGSTOP: its links stay, it hears and says nothing, and what it is sent waits.
@@ -522,7 +530,7 @@ impl Process {
     fn time(&self, now: Duration) -> Now {
         Now {
             monotonic: Instant::from_nanos((now - self.started).as_nanos() as u64),
-            wall_millis: START_MILLIS + now.as_millis() as u64,
+            wall_millis: START_MILLIS + now.as_millis() as u64 - self.behind.as_millis() as u64,
         }
     }
 }

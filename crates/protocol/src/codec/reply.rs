@@ -113,6 +113,7 @@ wire_enum!(Failure {
     13 => SessionBehind { partition, missing, answered, n },
     14 => WrongOperation { bucket, detail },
     15 => LimitReached { detail },
+    16 => StampBehind { latest },
 });
 
 /// The name of a parameter, which is all that is static on the wire.

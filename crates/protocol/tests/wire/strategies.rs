@@ -319,6 +319,7 @@ fn failure() -> impl Strategy<Value = Failure> {
             outcome
         }),
         text().prop_map(|reason| Failure::NotReady { reason }),
+        timestamp().prop_map(|latest| Failure::StampBehind { latest }),
         text().prop_map(|detail| Failure::StorageUnavailable { detail }),
         text().prop_map(|detail| Failure::Overloaded { detail }),
         text().prop_map(|detail| Failure::Damaged { detail }),
