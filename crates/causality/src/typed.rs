@@ -214,7 +214,8 @@ impl Object {
         let mut context = CausalContext::new();
         let (replaced, version): (Vec<&(Dot, Version)>, Option<Version>) = match change {
             Change::Increment(by) => {
-                let replaced = self.own_totals(actor, standing);
+                let inherited = self.inherited(actor, standing);
+                let replaced = self.own_totals(actor, standing, &inherited);
                 let before: i128 = replaced.iter().map(|(_, total)| total.amount).sum();
                 let amount = before + i128::from(by.get());
                 if !(-MAX_TOTAL..=MAX_TOTAL).contains(&amount) {
@@ -222,6 +223,7 @@ impl Object {
                 }
                 // Nobody but this actor replaces its totals: to whoever missed an earlier one, this says that it is gone.
                 context = self.gone(actor);
+                context.union(&inherited.difference(&self.dots().collect()));
                 let as_owner = standing == Standing::Owner;
                 let value = Total { as_owner, amount }.to_bytes();
                 let replaced = replaced.into_iter().map(|(version, _)| version).collect();
@@ -260,11 +262,24 @@ impl Object {
         seen.difference(&self.dots().collect())
     }
 
+    /// The dots of the earlier incarnations of an owner's node, once all of them are closed: it takes over what they have added.
+    ///
+    /// All owners then have the same of them, and nobody will bring another. While one is not closed, it may have added to an earlier one,
+    /// unknown to its successor.
+    fn inherited(&self, actor: Actor, standing: Standing) -> CausalContext {
+        let mut finished = CausalContext::new();
+        finished.close_below(actor.node, actor.incarnation);
+        match standing == Standing::Owner && finished.is_subset(self.context()) {
+            true => finished,
+            false => CausalContext::new(),
+        }
+    }
+
     /// The totals that this actor may add to.
-    fn own_totals(&self, actor: Actor, standing: Standing) -> Vec<(&(Dot, Version), Total)> {
+    fn own_totals(&self, actor: Actor, standing: Standing, inherited: &CausalContext) -> Vec<(&(Dot, Version), Total)> {
         let is_own = |known: Dot, total: Total| match standing {
             _ if planted(Mutant::CounterFoldsOthers) => true,
-            Standing::Owner => total.as_owner && known.actor == actor,
+            Standing::Owner => (total.as_owner && known.actor == actor) || inherited.contains(known),
             Standing::Fallback { .. } if planted(Mutant::OldTotalAddedTo) => !total.as_owner && known.actor == actor,
             Standing::Fallback { last } => !total.as_owner && last == Some(known) && known.actor == actor,
         };

@@ -55,13 +55,17 @@ pub enum Mutant {
     CounterFoldsOthers,
     /// A fallback adds to whatever total of its own it still has a hint of.
     OldTotalAddedTo,
+    /// Finished incarnations are closed while a fallback still has a hint with one of their dots.
+    ClosedUnheard,
+    /// Finished incarnations are closed though their owners have not got the same of them.
+    ClosedUnequal,
     /// An operation whose coordinator is lost or slow is begun by the next one, too.
     OperationTakenOver,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 25] = [
+    pub const ALL: [Mutant; 27] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -87,6 +91,8 @@ impl Mutant {
         Mutant::CounterFoldsOthers,
         Mutant::OldTotalAddedTo,
         Mutant::OperationTakenOver,
+        Mutant::ClosedUnheard,
+        Mutant::ClosedUnequal,
     ];
 }
 

@@ -219,6 +219,7 @@ impl<E: Engine> Node<E> {
             self.note_needed(now);
             self.keep_house();
             self.scrub(out);
+            self.closing_round(now, out);
         }
         let peers: Vec<NodeId> = self.catch_up.peers.keys().copied().collect();
         for peer in peers {
@@ -423,6 +424,7 @@ impl<E: Engine> Node<E> {
 
     /// What a peer has of a partition.
     fn is_told(&mut self, now: Now, peer: NodeId, partition: PartitionId, clock: CausalContext) {
+        self.adopt_closed(partition, &clock);
         let lacks = !clock.is_subset(self.replica.clock(partition));
         let co_owner = self.catch_up.peers.entry(peer).or_default();
         if lacks {

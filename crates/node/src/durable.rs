@@ -20,6 +20,8 @@ pub(crate) enum Completion {
     Hint { peer: NodeId, sequence: u64 },
     /// What a co-owner sent to catch up with it is durable here.
     CaughtUp { peer: NodeId, request: u64 },
+    /// What this node has of the finished incarnations of `peer` is durable here.
+    Counted { peer: NodeId },
     /// A bucket's declaration that this node takes is durable here.
     Declare(TaskId),
     /// This node's vote for a first formation is durable.

@@ -125,6 +125,11 @@ pub(crate) struct Unsettled {
 const UNSETTLED: usize = 1024;
 
 impl ForwardWork {
+    /// The dot of a write.
+    pub(crate) fn brings(&self) -> Option<Dot> {
+        self.identity.as_deref().map(|identity| identity.dot)
+    }
+
     pub(crate) fn awaits(&self, peer: NodeId) -> bool {
         self.attempts.awaits(peer)
     }
@@ -504,6 +509,9 @@ impl<E: Engine> Node<E> {
                 },
             });
         };
+        if identity.as_deref().is_some_and(|given| self.is_of_finished(given)) {
+            return;
+        }
         match self.recent.reply(id) {
             Some(Recent::Running) => return,
             Some(Recent::Done(reply)) => return answer(Some(reply.clone())),

@@ -4,6 +4,7 @@ mod admission;
 mod buckets;
 mod catch_up;
 mod client;
+mod closing;
 mod doubts;
 mod durable;
 mod forwards;

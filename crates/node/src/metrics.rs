@@ -17,6 +17,7 @@ pub(crate) struct Counters {
     pub(crate) forwards: u64,
     pub(crate) take_overs: u64,
     pub(crate) stamped_anew: u64,
+    pub(crate) closed: u64,
     pub(crate) expired: u64,
     pub(crate) read_repairs: u64,
     pub(crate) hints_stored: u64,
@@ -111,6 +112,11 @@ pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
         "take_overs_total",
         "Forwards taken over by another owner, as the first was slow.",
         counters.take_overs,
+    );
+    counter(
+        "closed_total",
+        "Times that finished incarnations of a node were closed in a partition here.",
+        counters.closed,
     );
     counter(
         "stamped_anew_total",
@@ -253,6 +259,11 @@ fn gauges<E: Engine>(node: &Node<E>, text: &mut String) {
         "partitions_in_doubt",
         "Partitions that are being refilled and answer for nothing.",
         usage.partitions_in_doubt as u64,
+    );
+    gauge(
+        "incarnations_open",
+        "1 while finished incarnations of this node are not known to be closed everywhere.",
+        u64::from(!node.closing.is_over()),
     );
     gauge(
         "log_entries",

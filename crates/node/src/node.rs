@@ -15,6 +15,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::buckets::{Registry, Stored};
 use crate::catch_up::CatchUp;
+use crate::closing::Closing;
 use crate::durable::{Completion, Durable};
 use crate::forwards::{RecentForwards, Unsettled};
 use crate::handoff::Handoff;
@@ -62,6 +63,7 @@ pub struct Node<E: Engine> {
     pub(crate) handoff: Handoff,
     pub(crate) catch_up: CatchUp,
     pub(crate) witness: Witness,
+    pub(crate) closing: Closing,
     /// Where the scrub goes on; at the beginning where it is through.
     pub(crate) scrub_at: Option<(PartitionId, u8)>,
     pub(crate) counters: Counters,
@@ -128,6 +130,7 @@ impl<E: Engine> Node<E> {
             handoff: Handoff::numbered_from(rng.random()),
             catch_up: CatchUp::starting(now, rng.random()),
             witness,
+            closing: Closing::starting(now),
             scrub_at: None,
             counters: Counters::default(),
             rng,
@@ -359,6 +362,7 @@ impl<E: Engine> Node<E> {
             Message::Clocks { answer, clocks } => self.on_clocks(now, from, (answer, clocks), out),
             Message::CatchUp { request, wants } => self.on_catch_up(now, from, request, wants, out),
             Message::CaughtUp { request, caught } => self.on_caught_up(now, from, request, caught, out),
+            Message::Closing { below, ballot, step } => self.on_closing(from, (below, ballot), step, out),
         }
     }
 
@@ -395,6 +399,7 @@ impl<E: Engine> Node<E> {
                     });
                 }
                 Completion::CaughtUp { peer, request } => self.on_caught_up_durable(now, peer, request, out),
+                Completion::Counted { peer } => self.say_counted(peer, out),
                 Completion::Declare(id) => self.on_declared(now, id, self.me, Stored::Yes, out),
                 Completion::PeerDeclare { peer, request } => {
                     out.push(Effect::Send {

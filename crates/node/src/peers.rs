@@ -234,6 +234,7 @@ impl<E: Engine> Node<E> {
     fn on_unreachable(&mut self, now: Now, peer: NodeId, out: &mut Vec<Effect>) {
         self.handoff.on_link_down(peer);
         self.drop_co_owner(peer);
+        self.closing.interrupt(peer);
         for id in self.tasks.awaiting(peer) {
             match self.tasks.kind(id) {
                 Some(Work::Write(_)) => self.on_write_failure(now, id, peer, out),

@@ -1,6 +1,6 @@
 //! A read is answered from what enough owners know, and leaves those that knew less repaired.
 
-use annulus_causality::{CausalContext, Object, Version};
+use annulus_causality::{CausalContext, Dot, Object, Version};
 use annulus_coordinator::{
     Answer, Condition, Failure, Found, NewValue, Outcome, ReadRound, ReadStep, ReadVerdict, Reply,
 };
@@ -65,6 +65,14 @@ pub(crate) struct Guarded {
 }
 
 impl ReadWork {
+    /// The dot of a guarded write that was passed on.
+    pub(crate) fn brings(&self) -> Option<Dot> {
+        match &self.then {
+            Then::Write(Some(guarded)) => guarded.passed_on.as_deref().map(|passed_on| passed_on.identity.dot),
+            _ => None,
+        }
+    }
+
     /// Enough owners have answered, and not what the session has seen.
     fn session_behind(&self) -> Option<Failure> {
         self.pause.as_ref()?;
@@ -339,7 +347,10 @@ impl<E: Engine> Node<E> {
                 return self.reply(now, requester, Err(Failure::ConditionFailed { etag }), out);
             }
             sent => {
-                let taken_over = guarded.passed_on.as_deref().filter(|passed_on| !passed_on.is_first);
+                // What its client named by an entity tag, that client has seen; what is there by chance it has not.
+                let names_it = matches!(guarded.condition, Condition::Match(_));
+                let passed_on = guarded.passed_on.as_deref();
+                let taken_over = passed_on.filter(|passed_on| !passed_on.is_first && !names_it);
                 let later = taken_over.map(|passed_on| passed_on.later(now.wall_millis, &current));
                 let mut context = current.context().difference(&later.unwrap_or_default());
                 context.union(&sent.unwrap_or_default());

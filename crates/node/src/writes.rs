@@ -36,6 +36,13 @@ pub(crate) struct WriteWork {
     seen: Option<CausalContext>,
 }
 
+impl WriteWork {
+    /// The dots that the write brings to whoever takes it.
+    pub(crate) fn brings(&self) -> &CausalContext {
+        &self.delta.dots
+    }
+}
+
 /// What is to be written where.
 #[derive(Debug)]
 pub(crate) struct NewWrite {
@@ -414,8 +421,9 @@ impl<E: Engine> Node<E> {
             delta,
         } = write;
         self.counters.peer_writes += 1;
-        match self.take_peer_write(now, hint_for, delta, out) {
-            Ok(()) if request == 0 => {}
+        let is_repair = request == 0;
+        match self.take_peer_write(now, (hint_for, delta), is_repair, out) {
+            Ok(()) if is_repair => {}
             Ok(()) if durability == Durability::Disk => {
                 self.durable.after_sync(Completion::PeerWrite { peer: from, request });
             }
@@ -429,14 +437,15 @@ impl<E: Engine> Node<E> {
     fn take_peer_write(
         &mut self,
         now: Now,
-        hint_for: Option<NodeId>,
-        delta: Delta,
+        (hint_for, delta): (Option<NodeId>, Delta),
+        is_repair: bool,
         out: &mut Vec<Effect>,
     ) -> Result<(), annulus_protocol::Refusal> {
         use annulus_protocol::Refusal;
         self.check_room().map_err(|_| Refusal::Storage)?;
         let address = self.address_of(&delta.at).ok_or(Refusal::NotOwner)?;
         self.check_stamps(now, &delta, out)?;
+        self.check_finished(address.partition, &delta.dots, is_repair && hint_for.is_none())?;
         match hint_for {
             Some(owner) => self
                 .store_hint(now, owner, &address, &delta.dots, delta.object)

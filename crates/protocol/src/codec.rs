@@ -4,6 +4,7 @@
 //! decoded. Fields are appended straight to the link's output; byte strings that are read are slices of the frame.
 
 mod catch_up;
+mod closing;
 mod cluster;
 mod replica;
 mod reply;
@@ -90,4 +91,5 @@ value::wire_enum!(Message {
     19 => Clocks { answer, clocks },
     20 => CatchUp { request, wants },
     21 => CaughtUp { request, caught },
+    22 => Closing { below, ballot, step },
 });

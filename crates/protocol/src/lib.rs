@@ -11,12 +11,14 @@
 //! [`Hello`]: annulus_membership::Hello
 
 mod catch_up;
+mod closing;
 mod codec;
 mod frame;
 mod handshake;
 mod message;
 
 pub use catch_up::{Caught, CaughtObject, CaughtPart, ClockRange, PartitionClock, SUB_RANGES, StreamWant, Want};
+pub use closing::{ClosingStep, PartitionDots};
 pub use codec::MessageError;
 pub use frame::{FRAME_HEADER_BYTES, FrameError, FrameReader, MAX_FRAME_BYTES, MAX_HANDSHAKE_BYTES, append_frame};
 pub use handshake::{

@@ -7,6 +7,7 @@ use annulus_ring::{Bucket, Key, NodeId};
 use bytes::Bytes;
 
 use crate::catch_up::{Caught, ClockRange, PartitionClock, Want};
+use crate::closing::ClosingStep;
 
 /// A client's request as its first node numbered it: the same forward, sent twice, is one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -252,5 +253,14 @@ pub enum Message {
         request: u64,
         /// Partition by partition; those that did not fit are left out, and asked for again.
         caught: Vec<Caught>,
+    },
+    /// About the finished incarnations of a node.
+    Closing {
+        /// Those before this one.
+        below: u64,
+        /// The ballot's number in this life of the node: an answer to another one is none.
+        ballot: u64,
+        /// Asked, answered, or decided.
+        step: ClosingStep,
     },
 }

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use annulus_causality::{Actor, CausalContext, Dot, Object, put_varint};
+use annulus_causality::{Actor, CausalContext, Dot, Object, Span, put_varint};
 use annulus_mutants::{Mutant, planted};
 use annulus_ring::{Address, Bucket, Key, PartitionId, Partitions, Position};
 use bytes::Bytes;
@@ -332,11 +332,22 @@ impl<E: Engine> Replica<E> {
             dots.union(delta.context());
         }
         check_plausible(&dots)?;
+        if self.are_closed(address.partition, &dots) {
+            return Ok(Applied::default());
+        }
         let key = object_key(address);
         let (before, joined) = self.joined(address.partition, &key, delta)?;
         let new_dots = self.incorporate(address.partition, &key, &dots);
         let changed = self.settle(address.partition, &key, before, joined);
         Ok(Applied { changed, new_dots })
+    }
+
+    /// Whether all of these dots are of closed actors. Such a write is incorporated here, or never was one: then what it would have
+    /// replaced must stay.
+    fn are_closed(&self, partition: PartitionId, dots: &CausalContext) -> bool {
+        let clock = self.clocks.get(partition);
+        let mut spans = dots.spans().peekable();
+        spans.peek().is_some() && spans.all(|span| clock.is_closed(span.dots().start().actor))
     }
 
     /// The object as it is stored, and what it becomes by a filled delta.
@@ -524,7 +535,16 @@ impl<E: Engine> Replica<E> {
 }
 
 fn check_plausible(dots: &CausalContext) -> Result<(), ApplyError> {
-    let mut greatest = dots.spans().map(|span| *span.dots().end());
+    check_spans(dots.spans())
+}
+
+/// A clock may have closed actors, too.
+fn check_clock(clock: &CausalContext) -> Result<(), ApplyError> {
+    check_spans(clock.spans().filter(|span| !span.is_closed()))
+}
+
+fn check_spans(spans: impl Iterator<Item = Span>) -> Result<(), ApplyError> {
+    let mut greatest = spans.map(|span| *span.dots().end());
     match greatest.find(|dot| dot.counter > MAX_COUNTER) {
         None => Ok(()),
         Some(dot) => Err(ApplyError::ImplausibleDot { dot }),

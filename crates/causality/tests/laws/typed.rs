@@ -435,6 +435,35 @@ fn a_total_replaces_all_earlier_ones_of_its_actor() {
 }
 
 #[test]
+fn a_node_takes_over_what_its_closed_incarnations_have_added_and_no_other() {
+    let in_life = |incarnation, counter| Dot::new(Actor { node: 1, incarnation }, counter);
+    let first = changed(&Object::default(), &increment(4), in_life(1, 1), None);
+    let others = changed(&first, &increment(7), dot(2, 1), None);
+    let known = first.clone().join(others);
+    let next = |known: &Object| known.clone().join(changed(known, &increment(5), in_life(3, 1), None));
+
+    let beside = next(&known);
+    assert_eq!(beside.versions().len(), 3);
+    let mut one_closed = CausalContext::new();
+    one_closed.close(in_life(1, 1).actor);
+    let beside = next(&known.filled(&one_closed));
+    assert_eq!(beside.versions().len(), 3, "life 2 may have taken over from life 1");
+
+    let mut closed = CausalContext::new();
+    closed.close_below(1, 3);
+    let folded = next(&known.filled(&closed));
+    assert_eq!(folded.versions().len(), 2);
+    for object in [
+        &beside,
+        &folded,
+        &folded.clone().join(known),
+        &folded.clone().join(first),
+    ] {
+        assert_eq!(shown(object, Counter).as_deref(), Some("16"));
+    }
+}
+
+#[test]
 fn what_is_no_contribution_is_not_shown() {
     let foreign = Object::new(vec![(dot(1, 1), version("7", 1))], context([dot(1, 1)]));
     assert_eq!(shown(&foreign, Counter), None);

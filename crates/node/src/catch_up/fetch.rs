@@ -157,6 +157,17 @@ impl<E: Engine> Node<E> {
         part: CaughtPart,
         out: &mut Vec<Effect>,
     ) {
+        if let CaughtPart::Streamed { clock, .. } = &part
+            && self.closes_too_much(clock)
+        {
+            let name = self.name_of(from);
+            let text = format!(
+                "{name} has closed incarnations of a node that are not known to be finished here: its data was not taken."
+            );
+            self.warn_once("closed", text, out);
+            self.stop_stream(partition);
+            return self.ask_again(now, from, partition, RETRY);
+        }
         let taken = match part {
             CaughtPart::Refused => {
                 self.stop_stream(partition);

@@ -81,6 +81,7 @@ stories! {
     put_forwarded
     durable
     catch_up
+    closing
     hint
     doubt
     sloppy_and_strict

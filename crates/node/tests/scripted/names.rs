@@ -91,6 +91,7 @@ impl Names {
             let actor = self.actor(actor);
             ranges.push(match (*range.start(), *range.end()) {
                 (start, end) if start == end => format!("{actor}:{start}"),
+                (start, u64::MAX) => format!("{actor}:{start}-"),
                 (start, end) => format!("{actor}:{start}-{end}"),
             });
         }

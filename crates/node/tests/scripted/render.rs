@@ -11,7 +11,7 @@ use annulus_coordinator::{
     Options, Outcome, Reply, Request,
 };
 use annulus_membership::{Formation, Gossip};
-use annulus_protocol::{BucketRecord, Caught, CaughtPart, Delta, Known, Message, Refusal, WireKey};
+use annulus_protocol::{BucketRecord, Caught, CaughtPart, ClosingStep, Delta, Known, Message, Refusal, WireKey};
 use annulus_ring::{Bucket, Key, NodeId, Ring};
 use base64::Engine as _;
 
@@ -100,6 +100,19 @@ impl Names {
                 let shown = caught.iter().map(|caught| self.caught(caught));
                 shown.collect::<Vec<_>>().join(", ")
             }
+            Message::Closing { step, .. } => match step {
+                ClosingStep::Freeze => "freeze my finished lives".to_owned(),
+                ClosingStep::Free => "none on its way".to_owned(),
+                ClosingStep::Count { .. } => "count".to_owned(),
+                ClosingStep::Counted { dots, .. } => {
+                    let partitions: Vec<String> = dots.iter().map(|dots| dots.partition.to_string()).collect();
+                    format!("counted [{}]", partitions.join(", "))
+                }
+                ClosingStep::Close { partitions } => {
+                    let partitions: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+                    format!("close [{}]", partitions.join(", "))
+                }
+            },
             Message::HintCredit { bytes } => format!("{} MiB", bytes >> 20),
             Message::Declared { .. } | Message::HintsWait { .. } | Message::HintTaken { .. } => String::new(),
         }

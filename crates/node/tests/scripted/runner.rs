@@ -21,7 +21,7 @@ use crate::world::World;
 const FORMING: Duration = Duration::from_secs(10);
 
 const COMMANDS: &str = "founders cluster start kill wipe pause resume cut heal drop deliver sync settle advance put get delete list \
-                        declare undeclare bucket place show hints records members ready verbose quiet";
+                        declare undeclare bucket place show hints records members ready verbose closing quiet";
 
 /// What an answer said that later requests can use.
 struct Kept {
@@ -106,6 +106,10 @@ impl Runner {
             "show" => self.show(words),
             "hints" => self.hints(words),
             "records" => self.records(words),
+            "closing" => {
+                self.world.closing = true;
+                Ok(())
+            }
             "verbose" | "quiet" => {
                 self.world.verbose = verb == "verbose";
                 Ok(())

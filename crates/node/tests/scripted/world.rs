@@ -61,6 +61,8 @@ pub(crate) struct World {
     pub(crate) names: Names,
     /// Heartbeats are shown, and what nodes say when all is well.
     pub(crate) verbose: bool,
+    /// Whether what is said to close incarnations is shown.
+    pub(crate) closing: bool,
     processes: BTreeMap<NodeId, Process>,
     /// In the order of their names.
     nodes: Vec<NodeId>,
@@ -236,7 +238,11 @@ impl World {
     }
 
     fn shows(&self, message: &Message) -> bool {
-        self.verbose || !matches!(message, Message::Gossip(_) | Message::ClockHashes { .. })
+        match message {
+            Message::Gossip(_) | Message::ClockHashes { .. } => self.verbose,
+            Message::Closing { .. } => self.verbose || self.closing,
+            _ => true,
+        }
     }
 
     /// A client asks, and is given a number.

@@ -8,8 +8,8 @@ use annulus_coordinator::{
 };
 use annulus_membership::{Advertised, ClusterId, Formation, Gossip, Hello, MemberRecord, Secret, Witnessed};
 use annulus_protocol::{
-    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, Delta, Known, Message, PartitionClock, Refusal,
-    RequestId, StreamWant, Want, WireKey, WriteIdentity,
+    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, ClosingStep, Delta, Known, Message, PartitionClock,
+    PartitionDots, Refusal, RequestId, StreamWant, Want, WireKey, WriteIdentity,
 };
 use annulus_ring::{Bucket, Capacity, Key, Member, NodeId, NodeName, PartitionId};
 use bytes::Bytes;
@@ -281,6 +281,7 @@ pub(crate) fn messages() -> Vec<Message> {
         },
         catch_up(),
         caught_up(),
+        closing(),
     ]
 }
 
@@ -299,6 +300,22 @@ fn catch_up() -> Message {
     Message::CatchUp {
         request: 77,
         wants: vec![want(None), want(Some(stream))],
+    }
+}
+
+fn closing() -> Message {
+    let dots = PartitionDots {
+        partition: PARTITION,
+        hash: u64::MAX,
+    };
+    let step = ClosingStep::Counted {
+        dots: vec![dots],
+        more: true,
+    };
+    Message::Closing {
+        below: 300,
+        ballot: 2,
+        step,
     }
 }
 

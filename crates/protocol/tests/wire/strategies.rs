@@ -11,8 +11,8 @@ use annulus_membership::{
     Advertised, Candidate, ClusterId, Digest, Formation, Gossip, Hello, MemberRecord, Secret, ShownVote, Witnessed,
 };
 use annulus_protocol::{
-    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, Delta, Known, Message, PartitionClock, Refusal,
-    RequestId, StreamWant, Want, WireKey, WriteIdentity,
+    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, ClosingStep, Delta, Known, Message, PartitionClock,
+    PartitionDots, Refusal, RequestId, StreamWant, Want, WireKey, WriteIdentity,
 };
 use annulus_ring::{Bucket, Capacity, Key, Member, NodeId, NodeName, PartitionId, Partitions};
 use bytes::Bytes;
@@ -405,6 +405,7 @@ fn data() -> impl Strategy<Value = Message> {
         (any::<bool>(), vec(partition_clock(), 0..3)).prop_map(|(answer, clocks)| Message::Clocks { answer, clocks }),
         (number(), vec(want(), 0..3)).prop_map(|(request, wants)| Message::CatchUp { request, wants }),
         (number(), vec(caught(), 0..3)).prop_map(|(request, caught)| Message::CaughtUp { request, caught }),
+        (number(), number(), closing_step()).prop_map(|(below, ballot, step)| Message::Closing { below, ballot, step }),
     ]
 }
 
@@ -584,6 +585,17 @@ fn cluster() -> impl Strategy<Value = Message> {
 }
 
 /// Any message.
+fn closing_step() -> impl Strategy<Value = ClosingStep> {
+    let dots = || (partition(), any::<u64>()).prop_map(|(partition, hash)| PartitionDots { partition, hash });
+    prop_oneof![
+        Just(ClosingStep::Freeze),
+        Just(ClosingStep::Free),
+        number().prop_map(|epoch| ClosingStep::Count { epoch }),
+        (vec(dots(), 0..3), any::<bool>()).prop_map(|(dots, more)| ClosingStep::Counted { dots, more }),
+        vec(partition(), 0..3).prop_map(|partitions| ClosingStep::Close { partitions }),
+    ]
+}
+
 pub(crate) fn message() -> impl Strategy<Value = Message> {
     prop_oneof![data(), requests(), cluster()]
 }

@@ -9,7 +9,7 @@ use annulus_causality::{CausalContext, Object};
 use annulus_ring::{Address, PartitionId};
 use bytes::Bytes;
 
-use super::{ApplyError, Replica, SCOPE_OFFSET, check_plausible, object_key, parse_scope};
+use super::{ApplyError, Replica, SCOPE_OFFSET, check_clock, check_plausible, object_key, parse_scope};
 use crate::engine::{Engine, EngineError, Space};
 use crate::fingerprint::{SUB_RANGES, first_position};
 use crate::log::{self, LogEntry};
@@ -355,7 +355,7 @@ impl<E: Engine> Replica<E> {
             until,
             objects,
         } = part;
-        check_plausible(&clock)?;
+        check_clock(&clock)?;
         let cursor = match self.covered.get(&partition) {
             Some(covered) if !covered.clock.is_subset(&clock) => {
                 self.abandon_stream(partition);
@@ -427,6 +427,12 @@ impl<E: Engine> Replica<E> {
     /// Forgets how far the stream of a partition has come.
     pub fn abandon_stream(&mut self, partition: PartitionId) {
         self.covered.remove(&partition);
+    }
+
+    /// Closes actors: all of their writes that ever were are incorporated, and none will come.
+    pub fn close(&mut self, partition: PartitionId, closed: &CausalContext) {
+        debug_assert!(closed.spans().all(|span| span.is_closed()), "whole actors are closed");
+        self.join_clock(partition, closed);
     }
 
     /// Adds dots that came with no key: all that they brought is stored.
