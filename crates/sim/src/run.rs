@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::clients::{Clients, read_value};
 use crate::faults::{self, Dice, Weakens};
-use crate::oracles::{Violation, owners, typed};
+use crate::oracles::{Violation, clocks, owners, typed};
 use crate::plan::{LostNode, Plan};
 use crate::queue::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 use crate::trace::Trace;
@@ -300,7 +300,15 @@ impl Run<'_> {
             });
         }
         self.report.converged_in = self.world.now - begin;
-        Ok(())
+        let mut open = Ok(());
+        let closed = self.wait_until(CONVERGES_WITHIN, "finished incarnations are closed", |run| {
+            open = clocks::check(&run.world);
+            open.is_ok()
+        });
+        closed.map_err(|violation| Violation {
+            promise: "clocks stay small",
+            detail: open.err().unwrap_or(violation.detail),
+        })
     }
 
     /// What each owner answers by itself.

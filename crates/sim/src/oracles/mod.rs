@@ -1,6 +1,7 @@
 //! Each promise has its oracle: some watch every message and every step, some look at what is left when all is quiet.
 
 pub(crate) mod bounds;
+pub(crate) mod clocks;
 pub(crate) mod dots;
 pub(crate) mod durable;
 pub(crate) mod epochs;
