@@ -1,6 +1,7 @@
 //! Whole clusters of nodes in one thread: what clients are promised holds through crashes, pauses and cut links.
 #![allow(clippy::unwrap_used)]
 
+mod closing;
 mod declarations;
 mod failures;
 mod identity;

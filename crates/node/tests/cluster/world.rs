@@ -24,7 +24,7 @@ struct Process {
     started: Duration,
     paused: bool,
     syncer: Box<dyn Syncer>,
-    starts: u8,
+    starts: u64,
 }
 
 /// A message under way.
@@ -146,7 +146,8 @@ impl World {
         replica.set_hint_limit_bytes(process.settings.hint_bytes_per_peer);
         let mut out = Vec::new();
         let time = Self::time_of(now, process.started);
-        let seed = [process.starts ^ node.0 as u8; 32];
+        let mut seed = [node.0 as u8; 32];
+        seed[..8].copy_from_slice(&process.starts.to_le_bytes());
         process.node = Some(Node::open(process.settings.clone(), replica, time, seed, &mut out).unwrap());
         self.interpret(node, out);
         self.settle();
