@@ -55,6 +55,10 @@ pub enum Mutant {
     CounterFoldsOthers,
     /// A fallback adds to whatever total of its own it still has a hint of.
     OldTotalAddedTo,
+    /// A partition in doubt answers like any other.
+    DoubtIgnored,
+    /// A partition in doubt is trusted when it has caught up with one of its other owners.
+    TrustedAfterOne,
     /// Finished incarnations are closed while a fallback still has a hint with one of their dots.
     ClosedUnheard,
     /// Finished incarnations are closed though their owners have not got the same of them.
@@ -65,7 +69,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 27] = [
+    pub const ALL: [Mutant; 29] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -91,6 +95,8 @@ impl Mutant {
         Mutant::CounterFoldsOthers,
         Mutant::OldTotalAddedTo,
         Mutant::OperationTakenOver,
+        Mutant::DoubtIgnored,
+        Mutant::TrustedAfterOne,
         Mutant::ClosedUnheard,
         Mutant::ClosedUnequal,
     ];

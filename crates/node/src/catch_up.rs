@@ -196,10 +196,8 @@ impl<E: Engine> Node<E> {
     /// The link went down: nothing that was asked will be answered.
     pub(crate) fn drop_co_owner(&mut self, peer: NodeId) {
         self.catch_up.peers.remove(&peer);
-        let streams = self.catch_up.streams.extract_if(.., |_, from| *from == peer);
-        for (partition, _) in streams.collect::<Vec<_>>() {
-            self.replica.abandon_stream(partition);
-        }
+        // How far they have come is kept: they go on where they were, from whoever has all that this one had.
+        self.catch_up.streams.retain(|_, from| *from != peer);
     }
 
     /// Does what is due.
@@ -390,6 +388,10 @@ impl<E: Engine> Node<E> {
     fn has_all_of(&mut self, peer: NodeId, partition: PartitionId) {
         if let Some(co_owner) = self.catch_up.peers.get_mut(&peer) {
             co_owner.wanted.remove(&partition);
+        }
+        if !self.catch_up.streams.contains_key(&partition) {
+            // One that was broken off is not needed any more.
+            self.replica.abandon_stream(partition);
         }
         if self.replica.is_in_doubt(partition) {
             self.catch_up.caught.entry(partition).or_default().insert(peer);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use annulus_causality::{Actor, CausalContext, Instant};
 use annulus_coordinator::Failure;
+use annulus_mutants::{Mutant, planted};
 use annulus_protocol::WireKey;
 use annulus_ring::{Address, Bucket, Key, Member, NodeId, PartitionId};
 use annulus_storage::Engine;
@@ -99,7 +100,7 @@ impl<E: Engine> Node<E> {
 
     /// Whether this node cannot prove what it holds of a partition.
     pub(crate) fn is_in_doubt(&self, partition: PartitionId) -> bool {
-        self.replica.is_in_doubt(partition)
+        self.replica.is_in_doubt(partition) && !planted(Mutant::DoubtIgnored)
     }
 
     pub(crate) fn is_owner(&self, address: &Address) -> bool {

@@ -30,7 +30,7 @@ impl<E: Engine> Node<E> {
                 .into_iter()
                 .flat_map(|asked| asked.partitions.into_keys());
             for partition in late.collect::<Vec<_>>() {
-                self.stop_stream(partition);
+                self.catch_up.streams.remove(&partition);
                 self.ask_again(now, peer, partition, RETRY);
             }
             return;
@@ -170,7 +170,7 @@ impl<E: Engine> Node<E> {
         }
         let taken = match part {
             CaughtPart::Refused => {
-                self.stop_stream(partition);
+                self.catch_up.streams.remove(&partition);
                 return self.ask_again(now, from, partition, RETRY);
             }
             CaughtPart::LogShort => {
