@@ -49,6 +49,10 @@ pub enum Mutant {
     UnboundedRequests,
     /// A version is shown after its time.
     ExpiredShown,
+    /// An expired version takes along all others of its key.
+    WholeKeyExpires,
+    /// An object that is written again is not looked at any more for what has expired.
+    ExpiryForgotten,
     /// A read does not look at what its session has seen.
     SessionIgnored,
     /// A counter's coordinator adds to what others have added, as if it were its own.
@@ -61,7 +65,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 25] = [
+    pub const ALL: [Mutant; 27] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -83,6 +87,8 @@ impl Mutant {
         Mutant::HintForgottenWhenSent,
         Mutant::UnboundedRequests,
         Mutant::ExpiredShown,
+        Mutant::WholeKeyExpires,
+        Mutant::ExpiryForgotten,
         Mutant::SessionIgnored,
         Mutant::CounterFoldsOthers,
         Mutant::OldTotalAddedTo,

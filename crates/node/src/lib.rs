@@ -6,6 +6,7 @@ mod catch_up;
 mod client;
 mod doubts;
 mod durable;
+mod expiry;
 mod forwards;
 mod handoff;
 mod io;

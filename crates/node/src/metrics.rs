@@ -23,6 +23,7 @@ pub(crate) struct Counters {
     pub(crate) hints_taken: u64,
     pub(crate) hints_refused: u64,
     pub(crate) hints_expired: u64,
+    pub(crate) versions_expired: u64,
     pub(crate) damaged: u64,
     pub(crate) doubts: u64,
     pub(crate) scrubs: u64,
@@ -145,6 +146,11 @@ pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
         "hints_expired_total",
         "Hints dropped at the end of their lifetime.",
         counters.hints_expired,
+    );
+    counter(
+        "expired_versions_dropped_total",
+        "Versions whose time was over, that this node has dropped everywhere.",
+        counters.versions_expired,
     );
     counter(
         "damaged_records_total",

@@ -16,6 +16,7 @@ use rand::{RngExt, SeedableRng};
 use crate::buckets::{Registry, Stored};
 use crate::catch_up::CatchUp;
 use crate::durable::{Completion, Durable};
+use crate::expiry::Expiry;
 use crate::forwards::{RecentForwards, Unsettled};
 use crate::handoff::Handoff;
 use crate::io::{Effect, Input, Level};
@@ -62,6 +63,7 @@ pub struct Node<E: Engine> {
     pub(crate) handoff: Handoff,
     pub(crate) catch_up: CatchUp,
     pub(crate) witness: Witness,
+    pub(crate) expiry: Expiry,
     /// Where the scrub goes on; at the beginning where it is through.
     pub(crate) scrub_at: Option<(PartitionId, u8)>,
     pub(crate) counters: Counters,
@@ -128,6 +130,7 @@ impl<E: Engine> Node<E> {
             handoff: Handoff::numbered_from(rng.random()),
             catch_up: CatchUp::starting(now, rng.random()),
             witness,
+            expiry: Expiry::starting(now),
             scrub_at: None,
             counters: Counters::default(),
             rng,
@@ -196,6 +199,7 @@ impl<E: Engine> Node<E> {
             self.durable.deadline(),
             self.settles_at,
             self.catch_up.next_deadline(),
+            Some(self.expiry.next_deadline()),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -212,6 +216,9 @@ impl<E: Engine> Node<E> {
         self.handoff_round(now, out);
         if self.catch_up.next_deadline().is_some_and(|at| at <= now.monotonic) {
             self.catch_up_round(now, out);
+        }
+        if self.expiry.next_deadline() <= now.monotonic {
+            self.drop_expired(now, out);
         }
         while let Some(id) = self.tasks.due(now.monotonic) {
             let Some(task) = self.tasks.take(id) else { break };
@@ -355,7 +362,14 @@ impl<E: Engine> Node<E> {
             Message::HintCredit { bytes } => self.on_hint_credit(now, from, bytes, out),
             Message::Hint { sequence, delta } => self.on_hint(now, from, sequence, &delta, out),
             Message::HintTaken { sequence } => self.on_hint_taken(now, from, sequence, out),
-            Message::ClockHashes { durable, ranges } => self.on_clock_hashes(now, from, (durable, ranges), out),
+            Message::ClockHashes {
+                durable,
+                wall_millis,
+                ranges,
+            } => {
+                self.expiry.is_told(from, wall_millis);
+                self.on_clock_hashes(now, from, (durable, ranges), out);
+            }
             Message::Clocks { answer, clocks } => self.on_clocks(now, from, (answer, clocks), out),
             Message::CatchUp { request, wants } => self.on_catch_up(now, from, request, wants, out),
             Message::CaughtUp { request, caught } => self.on_caught_up(now, from, request, caught, out),

@@ -86,7 +86,7 @@ value::wire_enum!(Message {
     15 => HintCredit { bytes },
     16 => Hint { sequence, delta },
     17 => HintTaken { sequence },
-    18 => ClockHashes { durable, ranges },
+    18 => ClockHashes { durable, wall_millis, ranges },
     19 => Clocks { answer, clocks },
     20 => CatchUp { request, wants },
     21 => CaughtUp { request, caught },

@@ -229,6 +229,8 @@ pub enum Message {
     ClockHashes {
         /// How far the sender's disk is: a later life of it that begins with less has lost something.
         durable: Witnessed,
+        /// What the sender's wall clock shows, in milliseconds since the Unix epoch: nothing is dropped as expired by one clock alone.
+        wall_millis: u64,
         /// The ranges.
         ranges: Vec<ClockRange>,
     },

@@ -1,6 +1,7 @@
 //! A replica holds a node's objects, their partitions' clocks, its log and its hints, and moves them together, a batch at a time.
 
 mod catch_up;
+mod expiry;
 mod hinted;
 mod trust;
 
@@ -16,6 +17,7 @@ use bytes::Bytes;
 
 use self::catch_up::Covered;
 pub use self::catch_up::{Streamed, StreamedPart, Supplied, Supply};
+pub use self::expiry::Expiring;
 use self::trust::Doubts;
 pub use self::trust::Scrubbed;
 use crate::clocks::Clocks;
@@ -372,6 +374,7 @@ impl<E: Engine> Replica<E> {
         let known = self.known(partition, key);
         let after = joined.strip(&known);
         let liveness = (Liveness::of(&before), Liveness::of(&after));
+        let first_expiry = before.first_expiry();
         let scope = key.slice(SCOPE_OFFSET..);
         let prints = (fingerprint::of(&scope, &before), fingerprint::of(&scope, &after));
         // The clock may have come to cover more of the old context since it was stored: that alone is no change.
@@ -389,6 +392,7 @@ impl<E: Engine> Replica<E> {
         let range = (partition, fingerprint::sub_range_of(position_of(key), self.partitions));
         self.fingerprints.change(range, prints.0, prints.1);
         index::stage(&mut self.staged, scope, liveness.0, liveness.1);
+        expiry::stage(&mut self.staged, key, first_expiry, &after);
         changed
     }
 

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use annulus_causality::{Actor, CausalContext, ConflictPolicy, Dot, Object, Timestamp, Version};
 use annulus_ring::{Address, Bucket, Key, NodeId, PartitionId, Partitions};
 use annulus_storage::engine::memory::MemoryEngine;
-use annulus_storage::{EngineError, Replica};
+use annulus_storage::{EngineError, Expiring, Replica};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -432,6 +432,29 @@ impl Side {
         }
     }
 
+    /// What expires is found a piece at a time, in order of time.
+    fn check_expiring(&self) {
+        for until in [0, 10, u64::MAX] {
+            let (mut found, mut last) = (Vec::<Expiring>::new(), None);
+            while let [next] = &self.replica.expiring(last.as_ref(), until, 1).unwrap()[..] {
+                last = Some(next.clone());
+                found.push(next.clone());
+            }
+            assert_eq!(self.replica.expiring(None, until, 99).unwrap(), found);
+            assert!(found.is_sorted_by_key(|expiring| expiring.expires));
+            let mut found: Vec<_> = found.into_iter().map(|found| (found.expires, found.address)).collect();
+            let expected = (0..8).filter_map(|key| {
+                let (versions, _) = self.twin.objects.get(&key)?;
+                let first = versions.values().filter_map(|(_, expires)| *expires).min();
+                first.filter(|first| *first < until).map(|first| (first, address(key)))
+            });
+            let mut expected: Vec<_> = expected.collect();
+            found.sort_by_key(|(expires, address)| (*expires, address.scope()));
+            expected.sort_by_key(|(expires, address)| (*expires, address.scope()));
+            assert_eq!(found, expected);
+        }
+    }
+
     /// The log holds exactly the dots of the clocks, each with its key.
     fn check_log(&mut self) {
         self.replica.commit().unwrap();
@@ -482,6 +505,7 @@ proptest! {
         }
         for side in &mut sides {
             side.check_log();
+            side.check_expiring();
         }
     }
 }

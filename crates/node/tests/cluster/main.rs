@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod declarations;
+mod expiry;
 mod failures;
 mod identity;
 mod requests;

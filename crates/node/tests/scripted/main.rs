@@ -95,6 +95,7 @@ stories! {
     condition
     listing
     expired
+    expiry
     bucket
     outcome
 }

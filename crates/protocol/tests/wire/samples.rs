@@ -265,6 +265,7 @@ pub(crate) fn messages() -> Vec<Message> {
                 incarnation: 300,
                 batch: 70_000,
             },
+            wall_millis: 1_800_000_000_000,
             ranges: vec![ClockRange {
                 n: 3,
                 first: 64,

@@ -400,7 +400,13 @@ fn data() -> impl Strategy<Value = Message> {
         number().prop_map(|bytes| Message::HintCredit { bytes }),
         (number(), delta()).prop_map(|(sequence, delta)| Message::Hint { sequence, delta }),
         number().prop_map(|sequence| Message::HintTaken { sequence }),
-        (witnessed(), vec(clock_range(), 0..3)).prop_map(|(durable, ranges)| Message::ClockHashes { durable, ranges }),
+        (witnessed(), number(), vec(clock_range(), 0..3)).prop_map(|(durable, wall_millis, ranges)| {
+            Message::ClockHashes {
+                durable,
+                wall_millis,
+                ranges,
+            }
+        }),
         (any::<bool>(), vec(partition_clock(), 0..3)).prop_map(|(answer, clocks)| Message::Clocks { answer, clocks }),
         (number(), vec(want(), 0..3)).prop_map(|(request, wants)| Message::CatchUp { request, wants }),
         (number(), vec(caught(), 0..3)).prop_map(|(request, caught)| Message::CaughtUp { request, caught }),
