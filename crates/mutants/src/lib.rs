@@ -45,6 +45,8 @@ pub enum Mutant {
     GuardIgnored,
     /// A hint is forgotten when it is sent, not when it is stored.
     HintForgottenWhenSent,
+    /// A hint whose owner stays away is dropped.
+    OverdueHintDropped,
     /// Requests are taken without bound.
     UnboundedRequests,
     /// A version is shown after its time.
@@ -65,7 +67,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 27] = [
+    pub const ALL: [Mutant; 28] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -85,6 +87,7 @@ impl Mutant {
         Mutant::LateAnswerEndsAnotherAttempt,
         Mutant::GuardIgnored,
         Mutant::HintForgottenWhenSent,
+        Mutant::OverdueHintDropped,
         Mutant::UnboundedRequests,
         Mutant::ExpiredShown,
         Mutant::WholeKeyExpires,

@@ -1,4 +1,7 @@
 //! Hinted handoff: a hint goes to its owner once that is back, at the pace that it grants, and is forgotten once stored there.
+//!
+//! It may be all that there is of a write, so it is never just dropped: where its owner stays away, or owns the key no more, it goes to
+//! another owner, from which the rest catch up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,11 +9,11 @@ use std::time::Duration;
 use annulus_causality::{CausalContext, Instant, Object};
 use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{Delta, Message};
-use annulus_ring::{Address, NodeId};
-use annulus_storage::{Engine, HintError};
+use annulus_ring::{Address, NodeId, PartitionId};
+use annulus_storage::{Engine, Hint, HintError, OverdueHint};
 
 use crate::durable::Completion;
-use crate::io::{Effect, Level};
+use crate::io::Effect;
 use crate::node::{Node, wire};
 use crate::settings::Now;
 use crate::tasks::FIRST_NUMBER_MASK;
@@ -22,6 +25,8 @@ const WINDOW: u64 = 1 << 20;
 /// An owner that takes nothing for so long, though its link is up, has refused what it was sent: it is offered what comes after, and
 /// then all that is left anew. So hints that it cannot take hold up no others.
 const STALLED: Duration = Duration::from_secs(10);
+/// An overdue hint that no other owner can take now is looked at again after this, in milliseconds.
+const OVERDUE_AGAIN_MILLIS: u64 = 60_000;
 
 /// One owner's hints on their way.
 #[derive(Clone, Debug, Default)]
@@ -95,12 +100,16 @@ impl<E: Engine> Node<E> {
         dots: &CausalContext,
         object: Object,
     ) -> Result<(), HintError> {
-        let lifetime = u64::try_from(self.settings.hint_lifetime.as_millis()).unwrap_or(u64::MAX);
         self.replica
-            .hint(owner, address, dots, object, now.wall_millis.saturating_add(lifetime))?;
+            .hint(owner, address, dots, object, self.hint_deadline(now))?;
         self.counters.hints_stored += 1;
         self.handoff.wake(now);
         Ok(())
+    }
+
+    fn hint_deadline(&self, now: Now) -> u64 {
+        let lifetime = u64::try_from(self.settings.hint_lifetime.as_millis()).unwrap_or(u64::MAX);
+        now.wall_millis.saturating_add(lifetime)
     }
 
     pub(crate) fn hint_refused(&mut self, owner: NodeId, error: &HintError, out: &mut Vec<Effect>) {
@@ -112,24 +121,13 @@ impl<E: Engine> Node<E> {
         self.warn_once("hint", text, out);
     }
 
-    /// Offers hints to owners that are back, and drops those whose time is over.
+    /// Offers hints to owners that are back, and gives others what has waited for its owner for too long.
     pub(crate) fn handoff_round(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.handoff.next_round.is_none_or(|at| at > now.monotonic) {
             return;
         }
         self.handoff.next_round = None;
-        let count = self.replica.expire_hints(now.wall_millis);
-        if count > 0 {
-            self.counters.hints_expired += count as u64;
-            let text = format!(
-                "{count} hints were older than the hint lifetime and were dropped; their owners get those writes from each other, but for \
-                 any that none of them has."
-            );
-            out.push(Effect::Log {
-                level: Level::Warn,
-                text,
-            });
-        }
+        self.pass_on_overdue(now, out);
         let waiting = self.replica.hint_summary();
         for (&owner, summary) in &waiting {
             if self.is_reachable(owner) && self.handoff.is_idle(owner, now) {
@@ -142,6 +140,68 @@ impl<E: Engine> Node<E> {
         if !waiting.is_empty() {
             self.handoff.wake(now);
         }
+    }
+
+    /// What has waited for its owner past its lifetime goes to another one that is there, a window of it at a time.
+    fn pass_on_overdue(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let mut bytes = 0;
+        for hint in self.replica.overdue_hints(now.wall_millis) {
+            if bytes >= WINDOW {
+                return;
+            }
+            if planted(Mutant::OverdueHintDropped) {
+                self.replica.forget_hint(hint.owner, hint.sequence);
+                continue;
+            }
+            match self.pass_on(now, hint, out) {
+                Some(passed) => bytes += passed,
+                None => self
+                    .replica
+                    .postpone_hint(hint, now.wall_millis.saturating_add(OVERDUE_AGAIN_MILLIS)),
+            }
+        }
+    }
+
+    /// Keeps a hint for another owner that is there from now on, or joins it where this node has become one; says how many bytes that
+    /// were. Nothing where nobody can take it: it stays.
+    fn pass_on(&mut self, now: Now, hint: OverdueHint, out: &mut Vec<Effect>) -> Option<u64> {
+        let OverdueHint {
+            owner,
+            sequence,
+            partition,
+        } = hint;
+        let heir = self.heir(partition, owner)?;
+        let stored = self.replica.hints(owner, sequence.saturating_sub(1), 0).ok()?;
+        let stored = stored.into_iter().find(|stored| stored.sequence == sequence)?;
+        let values = stored.object.versions().iter().map(|(_, version)| version.value.len());
+        let bytes = values.sum::<usize>() as u64;
+        let Hint {
+            address, dots, object, ..
+        } = stored;
+        if heir == self.me {
+            let at = wire(&address);
+            self.apply(&address, &Delta { at, dots, object }, out).ok()?;
+        } else {
+            let deadline = self.hint_deadline(now);
+            self.replica.hint(heir, &address, &dots, object, deadline).ok()?;
+        }
+        self.replica.forget_hint(owner, sequence);
+        self.counters.hints_passed_on += 1;
+        let (owner, heir) = (self.name_of(owner), self.name_of(heir));
+        let text = format!(
+            "Hints have waited for {owner} for longer than the hint lifetime, or it owns their keys no more: other owners of their keys, \
+             {heir} among them, get them instead, and {owner} catches up from those."
+        );
+        self.warn_once("hints-passed-on", text, out);
+        Some(bytes)
+    }
+
+    /// Another owner that is there: this node itself, where it is one.
+    fn heir(&self, partition: PartitionId, instead_of: NodeId) -> Option<NodeId> {
+        let ring = &self.cluster.as_ref()?.ring;
+        let owners = ring.preference_list(partition).owners.iter().copied();
+        let live = owners.filter(|owner| *owner != instead_of && self.is_reachable(*owner));
+        live.min_by_key(|owner| *owner != self.me)
     }
 
     /// A peer holds hints for this node: it may send a window of them.
@@ -166,10 +226,20 @@ impl<E: Engine> Node<E> {
             self.handoff.deliveries.remove(&owner);
             return;
         }
-        let Handoff { deliveries, offset, .. } = &mut self.handoff;
-        let delivery = deliveries.entry(owner).or_default();
-        delivery.progress = now.monotonic;
         for hint in hints {
+            let (sequence, partition) = (hint.sequence, hint.address.partition);
+            if !self.other_owners(partition).contains(&owner) {
+                let hint = OverdueHint {
+                    owner,
+                    sequence,
+                    partition,
+                };
+                self.pass_on(now, hint, out);
+                continue;
+            }
+            let Handoff { deliveries, offset, .. } = &mut self.handoff;
+            let delivery = deliveries.entry(owner).or_default();
+            delivery.progress = now.monotonic;
             delivery.sent.insert(hint.sequence);
             delivery.last = hint.sequence;
             let delta = Delta {

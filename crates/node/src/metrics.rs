@@ -22,7 +22,7 @@ pub(crate) struct Counters {
     pub(crate) hints_delivered: u64,
     pub(crate) hints_taken: u64,
     pub(crate) hints_refused: u64,
-    pub(crate) hints_expired: u64,
+    pub(crate) hints_passed_on: u64,
     pub(crate) versions_expired: u64,
     pub(crate) damaged: u64,
     pub(crate) doubts: u64,
@@ -143,9 +143,9 @@ pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
         counters.hints_refused,
     );
     counter(
-        "hints_expired_total",
-        "Hints dropped at the end of their lifetime.",
-        counters.hints_expired,
+        "hints_passed_on_total",
+        "Hints given to another owner, as their own stayed away for longer than their lifetime.",
+        counters.hints_passed_on,
     );
     counter(
         "expired_versions_dropped_total",

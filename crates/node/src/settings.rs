@@ -46,7 +46,7 @@ pub struct Settings {
     pub min_free_bytes: u64,
     /// Hints kept for one owner, in bytes.
     pub hint_bytes_per_peer: u64,
-    /// Hints older than this are dropped: their owners have the writes from each other, but for those that no owner took.
+    /// Hints that have waited for their owner for so long go to another owner.
     pub hint_lifetime: Duration,
     /// What has expired longer ago than this is dropped: clocks that are right may differ by so much.
     pub expiry_margin: Duration,

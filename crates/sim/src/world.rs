@@ -85,6 +85,9 @@ pub(crate) enum Death {
 /// The clocks of a simulated cluster differ by less, but for faults that the history's checks know of.
 pub(crate) const EXPIRY_MARGIN: Duration = Duration::from_secs(2);
 
+/// Owners stay away for longer now and then.
+const HINT_LIFETIME: Duration = Duration::from_secs(3);
+
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
@@ -154,6 +157,7 @@ impl World {
             settings.max_tasks = plan.max_tasks;
             settings.hint_bytes_per_peer = plan.hint_bytes;
             settings.expiry_margin = EXPIRY_MARGIN;
+            settings.hint_lifetime = HINT_LIFETIME;
             world.processes.push(Process {
                 id,
                 settings,

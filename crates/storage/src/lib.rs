@@ -29,7 +29,7 @@ mod staged;
 pub use directory::DataDirectory;
 pub use engine::{Engine, EngineError, Syncer};
 pub use fingerprint::SUB_RANGES;
-pub use hints::{DEFAULT_HINT_LIMIT_BYTES, Hint, HintCount, HintError};
+pub use hints::{DEFAULT_HINT_LIMIT_BYTES, Hint, HintCount, HintError, OverdueHint};
 pub use index::Page;
 pub use log::{LogBatch, LogEntry};
 pub use log_index::LogLength;

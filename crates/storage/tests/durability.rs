@@ -235,8 +235,12 @@ fn hints_are_bounded_for_each_owner() {
         .hint(NodeId(2), &address("k"), &dots, Object::default(), 100)
         .unwrap();
     assert!(replica.hint_summary()[&NodeId(1)].bytes <= 1000);
-    assert_eq!(replica.expire_hints(99), 0);
-    assert_eq!(replica.expire_hints(100), taken + 1);
+    assert_eq!(replica.overdue_hints(99), []);
+    let overdue = replica.overdue_hints(100);
+    assert_eq!(overdue.len(), taken + 1);
+    overdue
+        .iter()
+        .for_each(|hint| replica.forget_hint(hint.owner, hint.sequence));
     assert_eq!(replica.size().hint_bytes, 0);
     assert!(replica.hint_summary().is_empty());
 }

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use annulus_causality::{Actor, CausalContext, ConflictPolicy, Dot, Object, Timestamp, Version};
 use annulus_ring::{Address, Bucket, Key, NodeId, PartitionId, Partitions};
 use annulus_storage::engine::memory::MemoryEngine;
-use annulus_storage::{EngineError, Expiring, Replica};
+use annulus_storage::{EngineError, Expiring, OverdueHint, Replica};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -52,6 +52,8 @@ struct TwinHint {
     dots: Dots,
     delta: (Versions, Dots),
     expires: u64,
+    /// When it is overdue.
+    due: u64,
 }
 
 /// What a replica is, in plain sets: the model of `replicate one partition`, for all partitions at once.
@@ -67,6 +69,13 @@ struct Twin {
 impl Twin {
     fn clock(&self, key: usize) -> Dots {
         self.clocks.get(&address(key).partition).cloned().unwrap_or_default()
+    }
+
+    /// As it is after a start.
+    fn read_again(&self) -> Twin {
+        let mut read = self.clone();
+        read.hints.values_mut().for_each(|hint| hint.due = hint.expires);
+        read
     }
 
     fn filled(&self, key: usize) -> (Versions, Dots) {
@@ -274,6 +283,7 @@ impl Side {
                     dots: dots_of(&write.dots),
                     delta: kept,
                     expires,
+                    due: expires,
                 };
                 self.twin.hints.insert((owner, hints.last().unwrap().sequence), hint);
             }
@@ -283,9 +293,29 @@ impl Side {
                 self.twin.hints.remove(&(NodeId(owner), sequence));
             }
             Step::Expire(now) => {
-                let before = self.twin.hints.len();
-                self.twin.hints.retain(|_, hint| hint.expires > now);
-                assert_eq!(self.replica.expire_hints(now), before - self.twin.hints.len());
+                let overdue = self.replica.overdue_hints(now);
+                let of_twin = self.twin.hints.iter().filter(|(_, hint)| hint.due <= now);
+                let mut of_twin: Vec<_> = of_twin
+                    .map(|(&(owner, sequence), hint)| (hint.due, owner, sequence, address(hint.key).partition))
+                    .collect();
+                of_twin.sort();
+                let expected = of_twin.into_iter().map(|(_, owner, sequence, partition)| OverdueHint {
+                    owner,
+                    sequence,
+                    partition,
+                });
+                assert_eq!(overdue, expected.collect::<Vec<_>>());
+                for (number, hint) in overdue.into_iter().enumerate() {
+                    let of_twin = (hint.owner, hint.sequence);
+                    if number % 2 == 0 {
+                        self.replica.forget_hint(hint.owner, hint.sequence);
+                        self.twin.hints.remove(&of_twin);
+                    } else {
+                        self.replica.postpone_hint(hint, now + 1);
+                        self.twin.hints.get_mut(&of_twin).unwrap().due = now + 1;
+                    }
+                }
+                assert_eq!(self.replica.overdue_hints(now), Vec::new());
             }
             Step::Meta(bytes) => {
                 self.replica.put_meta("clocks", &bytes);
@@ -306,7 +336,7 @@ impl Side {
                 self.engine.crash();
                 self.replica = Replica::open(self.engine.clone(), partitions()).unwrap();
                 self.actor.incarnation += 1;
-                (self.twin, self.committed) = (self.synced.clone(), self.synced.clone());
+                (self.twin, self.committed) = (self.synced.read_again(), self.synced.clone());
             }
         }
     }
@@ -327,7 +357,7 @@ impl Side {
             "nothing is answered from clocks that claim too much"
         );
         self.replica.reload().unwrap();
-        self.twin = self.committed.clone();
+        self.twin = self.committed.read_again();
     }
 
     fn check(&self) {

@@ -4,6 +4,7 @@
 mod declarations;
 mod expiry;
 mod failures;
+mod handoff;
 mod identity;
 mod requests;
 mod review;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Replica;
 use crate::engine::{Engine, EngineError, Space};
-use crate::hints::{self, Hint, HintCount, HintError, StoredHint};
+use crate::hints::{self, Hint, HintCount, HintError, OverdueHint, StoredHint};
 use crate::record;
 
 impl<E: Engine> Replica<E> {
@@ -119,13 +119,14 @@ impl<E: Engine> Replica<E> {
         }
     }
 
-    /// Drops hints whose deadline has passed, a bounded number a call (4096), and says how many.
-    pub fn expire_hints(&mut self, wall_ms: u64) -> usize {
-        let expired = self.hints.expired(wall_ms);
-        for (owner, sequence) in &expired {
-            self.forget_hint(*owner, *sequence);
-        }
-        expired.len()
+    /// Hints that have waited past their deadline, the oldest first, at most 4096.
+    pub fn overdue_hints(&self, wall_ms: u64) -> Vec<OverdueHint> {
+        self.hints.overdue(wall_ms)
+    }
+
+    /// Gives a hint until this time before it is overdue again; a restart forgets that.
+    pub fn postpone_hint(&mut self, hint: OverdueHint, until_wall_ms: u64) {
+        self.hints.postpone(hint.owner, hint.sequence, until_wall_ms);
     }
 
     /// How many hints each owner has.
