@@ -21,6 +21,7 @@ pub(crate) struct Counters {
     pub(crate) hints_stored: u64,
     pub(crate) hints_delivered: u64,
     pub(crate) hints_taken: u64,
+    pub(crate) hints_had: u64,
     pub(crate) hints_refused: u64,
     pub(crate) hints_passed_on: u64,
     pub(crate) versions_expired: u64,
@@ -136,6 +137,11 @@ pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
         "hints_taken_total",
         "Hints of peers that this node stored as an owner.",
         counters.hints_taken,
+    );
+    counter(
+        "hints_had_total",
+        "Hints that peers offered and did not send, as this node had them already.",
+        counters.hints_had,
     );
     counter(
         "hints_refused_total",

@@ -358,8 +358,8 @@ impl<E: Engine> Node<E> {
                 });
             }
             Message::Listed { request, result } => self.on_listed(now, request, from, result, out),
-            Message::HintsWait { .. } => self.on_hints_wait(from, out),
-            Message::HintCredit { bytes } => self.on_hint_credit(now, from, bytes, out),
+            Message::HintsWait { offers } => self.on_hints_wait(from, offers, out),
+            Message::HintsWanted { sequences } => self.on_hints_wanted(now, from, &sequences, out),
             Message::Hint { sequence, delta } => self.on_hint(now, from, sequence, &delta, out),
             Message::HintTaken { sequence } => self.on_hint_taken(now, from, sequence, out),
             Message::ClockHashes {

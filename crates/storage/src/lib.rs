@@ -34,6 +34,6 @@ pub use index::Page;
 pub use log::{LogBatch, LogEntry};
 pub use log_index::LogLength;
 pub use replica::{
-    Applied, ApplyError, DEFAULT_LOG_LIMIT, Expiring, MAX_COUNTER, OpenError, Replica, ReplicaSize, Scrubbed, Streamed,
-    StreamedPart, Supplied, Supply,
+    Applied, ApplyError, Brings, DEFAULT_LOG_LIMIT, Expiring, MAX_COUNTER, OpenError, Replica, ReplicaSize, Scrubbed,
+    Streamed, StreamedPart, Supplied, Supply,
 };

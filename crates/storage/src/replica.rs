@@ -73,6 +73,17 @@ pub enum ApplyError {
     Engine(#[from] EngineError),
 }
 
+/// What a delta would bring, without its values.
+#[derive(Clone, Copy, Debug)]
+pub struct Brings<'a> {
+    /// Its dots, those of its versions among them.
+    pub dots: &'a CausalContext,
+    /// The dots of its versions.
+    pub live: &'a CausalContext,
+    /// Its context.
+    pub context: &'a CausalContext,
+}
+
 /// What applying a delta did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -320,6 +331,17 @@ impl<E: Engine> Replica<E> {
             None => Ok(Object::default()),
             Some(payload) => record::decode(Space::Object, key, payload, Object::decode),
         }
+    }
+
+    /// Whether a delta that brings this would change nothing: neither the object nor the clock.
+    pub fn has(&self, address: &Address, brings: Brings<'_>) -> Result<bool, EngineError> {
+        let object = self.read(address)?;
+        let Brings { dots, live, context } = brings;
+        let is_known = dots.is_subset(self.clock(address.partition)) && context.is_subset(object.context());
+        let mut replaced = object
+            .dots()
+            .filter(|dot| context.contains(*dot) && !live.contains(*dot));
+        Ok(is_known && replaced.next().is_none())
     }
 
     /// Joins a filled delta into the object, and stages what changes by it.

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use annulus_causality::{Actor, CausalContext, ConflictPolicy, Dot, Object, Timestamp, Version};
 use annulus_ring::{Address, Bucket, Key, NodeId, PartitionId, Partitions};
 use annulus_storage::engine::memory::MemoryEngine;
-use annulus_storage::{EngineError, Expiring, OverdueHint, Replica};
+use annulus_storage::{Brings, EngineError, Expiring, OverdueHint, Replica};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -215,10 +215,24 @@ impl Side {
 
     fn apply(&mut self, sent: &Sent) {
         let delta = (versions_of(&sent.delta), dots_of(sent.delta.context()));
+        let live: CausalContext = sent.delta.dots().collect();
+        let mut dots = sent.dots.clone();
+        dots.union(&live);
+        let brings = Brings {
+            dots: &dots,
+            live: &live,
+            context: sent.delta.context(),
+        };
+        let had = self.replica.has(&address(sent.key), brings).unwrap();
         let applied = self
             .replica
             .apply(&address(sent.key), sent.delta.clone(), &sent.dots)
             .unwrap();
+        assert_eq!(
+            had,
+            !applied.staged(),
+            "what is here already is exactly what changes nothing"
+        );
         let before = self.twin.clone();
         self.twin.apply(sent.key, delta, &dots_of(&sent.dots));
         assert_eq!(applied.new_dots, before.clocks != self.twin.clocks);
