@@ -133,6 +133,7 @@ impl<E: Engine> Node<E> {
             return;
         }
         self.handoff.next_round = None;
+        self.drop_damaged_hints(out);
         self.pass_on_overdue(now, out);
         let waiting = self.replica.hint_summary();
         for &owner in waiting.keys() {

@@ -24,6 +24,7 @@ pub(crate) struct Counters {
     pub(crate) hints_had: u64,
     pub(crate) hints_refused: u64,
     pub(crate) hints_passed_on: u64,
+    pub(crate) hints_lost: u64,
     pub(crate) versions_expired: u64,
     pub(crate) damaged: u64,
     pub(crate) doubts: u64,
@@ -152,6 +153,11 @@ pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
         "hints_passed_on_total",
         "Hints given to another owner, as their own stayed away for longer than their lifetime.",
         counters.hints_passed_on,
+    );
+    counter(
+        "hints_lost_total",
+        "Hints that were found to be damaged, and dropped.",
+        counters.hints_lost,
     );
     counter(
         "expired_versions_dropped_total",

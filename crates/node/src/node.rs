@@ -348,7 +348,7 @@ impl<E: Engine> Node<E> {
                 let result = match self.in_time(now, deadline) {
                     true if self.replica.has_doubts() => Err(Refusal::InDoubt),
                     true => self
-                        .local_part(now, &bucket, &prefix, &start, (limit as usize).min(MAX_PART))
+                        .local_part(now, &bucket, &prefix, &start, (limit as usize).min(MAX_PART), out)
                         .map_err(|_| Refusal::Damaged),
                     false => Err(Refusal::Expired),
                 };

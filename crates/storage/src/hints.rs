@@ -12,9 +12,8 @@ use annulus_causality::{CausalContext, DecodeError, Object, Reader, put_bytes, p
 use annulus_ring::{Address, Bucket, Key, NodeId, PartitionId, Partitions};
 use bytes::Bytes;
 
-use crate::engine::{EngineError, Space};
+use crate::engine::EngineError;
 use crate::index::Liveness;
-use crate::record;
 
 /// How many bytes of hints one owner may have, unless set otherwise: 256 MiB.
 pub const DEFAULT_HINT_LIMIT_BYTES: u64 = 256 << 20;
@@ -120,14 +119,11 @@ pub(crate) fn key(owner: NodeId, sequence: u64) -> Bytes {
     key.into()
 }
 
-/// Reads a record's key.
-pub(crate) fn parse_key(key: &[u8]) -> Result<(NodeId, u64), EngineError> {
-    let split = key
-        .split_first_chunk::<8>()
-        .and_then(|(owner, rest)| Some((owner, rest.try_into().ok()?)));
-    let (owner, sequence) =
-        split.ok_or_else(|| record::damaged(Space::Hint, key, "its key is not an owner and a number"))?;
-    Ok((NodeId(u64::from_be_bytes(*owner)), u64::from_be_bytes(sequence)))
+/// Reads a record's key; nothing where it is none.
+pub(crate) fn parse_key(key: &[u8]) -> Option<(NodeId, u64)> {
+    let (owner, sequence) = key.split_first_chunk::<8>()?;
+    let sequence = u64::from_be_bytes(sequence.try_into().ok()?);
+    Some((NodeId(u64::from_be_bytes(*owner)), sequence))
 }
 
 /// What is remembered of a stored hint.
@@ -166,6 +162,11 @@ impl Hints {
     /// The next sequence; one is never used twice while the replica is open.
     pub(crate) fn next_sequence(&self) -> u64 {
         self.next_sequence
+    }
+
+    /// A record has this sequence, though it is no hint.
+    pub(crate) fn skip(&mut self, sequence: u64) {
+        self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
     }
 
     pub(crate) fn check_room(&self, owner: NodeId, record_bytes: usize) -> Result<(), HintError> {

@@ -157,8 +157,10 @@ pub struct Replica<E> {
     /// The next commit is to have a checkpoint, however few entries have come since the last.
     checkpoint_wanted: bool,
     failed: Option<EngineError>,
-    /// Objects that the index knows of and that were found to be gone, until their partition is put in doubt for it.
+    /// Objects of which the index says what cannot be true, or nothing that can be read, until their partition is put in doubt for it.
     lost: RefCell<BTreeSet<Bytes>>,
+    /// The keys of hints that were found to be damaged, until they are dropped.
+    damaged_hints: RefCell<BTreeSet<Bytes>>,
     /// The object that was read last, as it is stored: a coordinator reads a key and then writes it.
     recent: RefCell<Option<(Bytes, Object)>>,
 }
@@ -186,6 +188,7 @@ impl<E: Engine> Replica<E> {
             checkpoint_wanted: false,
             failed: None,
             lost: RefCell::default(),
+            damaged_hints: RefCell::default(),
             recent: RefCell::new(None),
         };
         let asked = partitions.count();
@@ -315,22 +318,28 @@ impl<E: Engine> Replica<E> {
             return Ok(object);
         }
         match self.staged.read(&self.engine, Space::Object, key)? {
-            // A record that is lost must not read as a delete: the index would know of the key.
-            None if self
-                .staged
-                .read(&self.engine, Space::Index, &key[SCOPE_OFFSET..])?
-                .is_some() =>
-            {
-                self.lost.borrow_mut().insert(Bytes::copy_from_slice(key));
-                Err(record::damaged(
+            Some(payload) => record::decode(Space::Object, key, payload, Object::decode),
+            None => self.absent(key),
+        }
+    }
+
+    /// There is no record of this object. One that is lost must not read as a delete: the index would know of the key.
+    fn absent(&self, key: &[u8]) -> Result<Object, EngineError> {
+        let known = self
+            .staged
+            .read(&self.engine, Space::Index, &key[SCOPE_OFFSET..])
+            .and_then(|indexed| match indexed {
+                None => Ok(Object::default()),
+                Some(_) => Err(record::damaged(
                     Space::Object,
                     key,
                     "it is lost, and the index says that it lives",
-                ))
-            }
-            None => Ok(Object::default()),
-            Some(payload) => record::decode(Space::Object, key, payload, Object::decode),
+                )),
+            });
+        if matches!(known, Err(EngineError::Damaged { .. })) {
+            self.lost.borrow_mut().insert(Bytes::copy_from_slice(key));
         }
+        known
     }
 
     /// Whether a delta that brings this would change nothing: neither the object nor the clock.

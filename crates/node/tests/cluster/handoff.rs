@@ -110,3 +110,31 @@ fn a_hint_for_a_node_that_owns_its_key_no_more_goes_to_one_that_does() {
         assert_eq!(shown(&mut world, node), 1);
     }
 }
+
+#[test]
+fn a_hint_that_damage_has_taken_is_told_of_and_keeps_no_node_from_starting() {
+    let (mut world, _, keeper) = kept_for_one_that_is_down();
+    let damage = |world: &World| {
+        let mut engine = world.engine(keeper);
+        let mut batch = Batch::new();
+        let visit = &mut |key: &[u8], _: &[u8]| {
+            batch.put(Space::Hint, Bytes::copy_from_slice(key), Bytes::from_static(b"damaged"));
+            ControlFlow::Continue(())
+        };
+        engine.scan(Space::Hint, &[], None, visit).unwrap();
+        engine.apply(batch).unwrap();
+        engine.syncer().sync().unwrap();
+    };
+    damage(&world);
+    world.kill(keeper);
+    world.start(keeper);
+    world.advance(Duration::from_secs(3));
+    assert_eq!(world.metric(keeper, "hints_waiting"), 0);
+    assert_eq!(world.metric(keeper, "hints_lost_total"), 1);
+    assert!(
+        world
+            .log
+            .iter()
+            .any(|line| line.contains("is lost, unless another fallback keeps it"))
+    );
+}
