@@ -18,6 +18,7 @@
 mod codec;
 mod context;
 mod dot;
+mod expiry;
 mod object;
 mod run;
 mod time;

@@ -247,7 +247,7 @@ impl Object {
         visible
     }
 
-    fn winner(&self) -> Option<&Version> {
+    pub(crate) fn winner(&self) -> Option<&Version> {
         self.versions
             .iter()
             .max_by_key(|(dot, version)| (version.modified, *dot))

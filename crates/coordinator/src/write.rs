@@ -34,7 +34,7 @@ pub enum WriteStep {
         /// The owner that it is for.
         owner: NodeId,
     },
-    /// Nobody else keeps it: keep a hint here. An owner need not, as the write is in its log.
+    /// Nobody else keeps it: keep a hint here. An owner is not asked to, as the write is in its log.
     KeepHint {
         /// The owner that it is for.
         owner: NodeId,
@@ -46,6 +46,7 @@ pub enum WriteStep {
 pub struct WriteRound {
     quorum: Quorum,
     me: NodeId,
+    me_is_owner: bool,
     mode: Mode,
     /// Fallbacks that could still stand in, the next one last.
     spares: Vec<NodeId>,
@@ -55,12 +56,14 @@ impl WriteRound {
     /// Plans the round. Where its verdict is `Unreachable` at once, nothing need be done at all, and nothing was written.
     pub fn start(who: &Participants<'_>, required: u8, mode: Mode, steps: &mut Vec<WriteStep>) -> WriteRound {
         let mut spares: Vec<NodeId> = who.fallbacks.iter().rev().copied().collect();
-        if !who.owners.contains(&who.me) {
+        let me_is_owner = who.owners.contains(&who.me);
+        if !me_is_owner {
             spares.push(who.me);
         }
         let mut round = WriteRound {
             quorum: Quorum::new(who.owners, required),
             me: who.me,
+            me_is_owner,
             mode,
             spares,
         };
@@ -98,7 +101,7 @@ impl WriteRound {
         self.quorum.answer(from);
     }
 
-    /// A replica has refused or went away: a fallback stands in for it, or the coordinator sees to it.
+    /// A replica has refused or went away: a fallback stands in for it, or the coordinator keeps a hint unless it is an owner.
     pub fn on_failure(&mut self, from: NodeId, steps: &mut Vec<WriteStep>) {
         self.spares.retain(|&spare| spare != from);
         if let Some(owner) = self.quorum.fail(from) {
@@ -106,10 +109,11 @@ impl WriteRound {
         }
     }
 
-    /// The time is up: the coordinator sees to every owner that has not answered by now.
+    /// The time is up: a coordinator that is a fallback keeps hints for the owners that have not answered by now.
     pub fn on_deadline(&mut self, steps: &mut Vec<WriteStep>) {
-        let late: Vec<NodeId> = self.quorum.waiting().filter(|&owner| owner != self.me).collect();
-        steps.extend(late.into_iter().map(|owner| WriteStep::KeepHint { owner }));
+        if !self.me_is_owner {
+            steps.extend(self.quorum.waiting().map(|owner| WriteStep::KeepHint { owner }));
+        }
     }
 
     /// Finds somebody to keep the hint for `owner`. Only a fallback of a sloppy write counts in its place.
@@ -128,8 +132,8 @@ impl WriteRound {
                     WriteStep::SendHint { to: fallback, owner }
                 });
             }
-            None if owner != self.me => steps.push(WriteStep::KeepHint { owner }),
-            None => {}
+            None if self.me_is_owner => {}
+            None => steps.push(WriteStep::KeepHint { owner }),
         }
     }
 }

@@ -45,10 +45,16 @@ pub enum Mutant {
     GuardIgnored,
     /// A hint is forgotten when it is sent, not when it is stored.
     HintForgottenWhenSent,
+    /// A hint whose owner stays away is dropped.
+    OverdueHintDropped,
     /// Requests are taken without bound.
     UnboundedRequests,
     /// A version is shown after its time.
     ExpiredShown,
+    /// An expired version takes along all others of its key.
+    WholeKeyExpires,
+    /// An object that is written again is not looked at any more for what has expired.
+    ExpiryForgotten,
     /// A read does not look at what its session has seen.
     SessionIgnored,
     /// A counter's coordinator adds to what others have added, as if it were its own.
@@ -69,7 +75,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 29] = [
+    pub const ALL: [Mutant; 32] = [
         Mutant::AcknowledgeBeforeSync,
         Mutant::FailedSyncIgnored,
         Mutant::HintCountsForRead,
@@ -89,8 +95,11 @@ impl Mutant {
         Mutant::LateAnswerEndsAnotherAttempt,
         Mutant::GuardIgnored,
         Mutant::HintForgottenWhenSent,
+        Mutant::OverdueHintDropped,
         Mutant::UnboundedRequests,
         Mutant::ExpiredShown,
+        Mutant::WholeKeyExpires,
+        Mutant::ExpiryForgotten,
         Mutant::SessionIgnored,
         Mutant::CounterFoldsOthers,
         Mutant::OldTotalAddedTo,

@@ -196,6 +196,7 @@ impl<E: Engine> Node<E> {
     /// The link went down: nothing that was asked will be answered.
     pub(crate) fn drop_co_owner(&mut self, peer: NodeId) {
         self.catch_up.peers.remove(&peer);
+        self.expiry.forget(peer);
         // How far they have come is kept: they go on where they were, from whoever has all that this one had.
         self.catch_up.streams.retain(|_, from| *from != peer);
     }
@@ -228,7 +229,8 @@ impl<E: Engine> Node<E> {
     /// Where nothing was written since the last round, the log is trimmed; in a busy time a checkpoint does that. What peers said of their
     /// disks is kept: it changes only with their writes.
     fn keep_house(&mut self) {
-        let logged = self.counters.writes + self.counters.caught_objects + self.counters.peer_writes;
+        let counters = &self.counters;
+        let logged = counters.writes + counters.caught_objects + counters.peer_writes + counters.versions_expired;
         if std::mem::replace(&mut self.catch_up.logged, logged) == logged {
             self.replica.trim_log();
         }
@@ -284,7 +286,11 @@ impl<E: Engine> Node<E> {
         };
         Effect::Send {
             to,
-            message: Message::ClockHashes { durable, ranges },
+            message: Message::ClockHashes {
+                durable,
+                wall_millis: self.now.wall_millis,
+                ranges,
+            },
         }
     }
 

@@ -2,12 +2,15 @@
 //!
 //! After one of two, a write that was acknowledged by this node and the other would be missed.
 
+use std::collections::BTreeSet;
+
 use annulus_coordinator::Failure;
 use annulus_mutants::{Mutant, planted};
-use annulus_ring::PartitionId;
+use annulus_ring::{Bucket, Key, NodeId, PartitionId};
 use annulus_storage::Engine;
+use bytes::Bytes;
 
-use crate::io::Effect;
+use crate::io::{Effect, Level};
 use crate::node::Node;
 
 impl<E: Engine> Node<E> {
@@ -30,13 +33,51 @@ impl<E: Engine> Node<E> {
         }
     }
 
-    /// A hint cannot be read: what it was of comes from the other owners.
+    /// What the index says of a key cannot be read: its partition is put in doubt, which writes it anew.
+    pub(crate) fn damaged_index(
+        &mut self,
+        bucket: &Bucket,
+        scope: &Bytes,
+        error: &dyn std::fmt::Display,
+        out: &mut Vec<Effect>,
+    ) {
+        let key = scope.slice(scope.len().min(bucket.as_str().len() + 1)..);
+        let Ok(key) = Key::parse(key) else { return };
+        if let Ok(address) = self.address(bucket, &key, self.bucket_config(bucket).n) {
+            self.replica.distrust_index(&address);
+            self.damaged(address.partition, error, out);
+        }
+    }
+
+    /// A hint cannot be read, and is dropped.
     pub(crate) fn damaged_hint(&mut self, error: &dyn std::fmt::Display, out: &mut Vec<Effect>) -> Failure {
-        self.counters.damaged += 1;
-        self.warn_once("damaged-hint", format!("A stored hint is damaged: {error}."), out);
+        self.drop_damaged_hints(out);
         Failure::Damaged {
             detail: error.to_string(),
         }
+    }
+
+    /// Drops hints that were found to be damaged. This node owns nothing of them, so that no partition here need be in doubt: who has taken
+    /// the write too passes it on, and whether somebody has is not known here.
+    pub(crate) fn drop_damaged_hints(&mut self, out: &mut Vec<Effect>) {
+        let dropped = self.replica.drop_damaged_hints();
+        if dropped.is_empty() {
+            return;
+        }
+        self.counters.damaged += dropped.len() as u64;
+        self.counters.hints_lost += dropped.len() as u64;
+        let name = |owner: &Option<NodeId>| owner.map_or("who cannot be said".to_owned(), |owner| self.name_of(owner));
+        let owners: BTreeSet<String> = dropped.iter().map(name).collect();
+        let owners = owners.into_iter().collect::<Vec<_>>().join(", ");
+        let text = format!(
+            "Damaged hints ({}) that were kept here for {owners} were dropped. An owner that has taken such a write passes it on by \
+             itself; a write that no owner has taken is lost, unless another fallback keeps it. If the disk goes on losing records, replace it.",
+            dropped.len()
+        );
+        out.push(Effect::Log {
+            level: Level::Warn,
+            text,
+        });
     }
 
     /// A partition does not hold what it should: it answers for nothing until it has caught up with every other owner.

@@ -1,36 +1,47 @@
-//! Hinted handoff: a hint goes to its owner once that is back, at the pace that it grants, and is forgotten once stored there.
+//! Hinted handoff: hints are offered to their owner once that is back, those that it lacks are sent, and all are forgotten once stored there.
+//!
+//! An offer says what a hint would bring, and not its values: what a co-owner's log has brought meanwhile does not cross again. The next
+//! hints are offered when what was wanted of the last is durable: that is the owner's pace.
+//!
+//! It may be all that there is of a write, so it is never just dropped: where its owner stays away, or owns the key no more, it goes to
+//! another owner, from which the rest catch up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use annulus_causality::{CausalContext, Instant, Object};
 use annulus_mutants::{Mutant, planted};
-use annulus_protocol::{Delta, Message};
-use annulus_ring::{Address, NodeId};
-use annulus_storage::{Engine, HintError};
+use annulus_protocol::{Delta, HintOffer, Message};
+use annulus_ring::{Address, NodeId, PartitionId};
+use annulus_storage::{Brings, Engine, Hint, HintError, OverdueHint};
 
 use crate::durable::Completion;
-use crate::io::{Effect, Level};
+use crate::io::Effect;
 use crate::node::{Node, wire};
 use crate::settings::Now;
 use crate::tasks::FIRST_NUMBER_MASK;
 
 /// How often owners with hints are looked after.
 const ROUND: Duration = Duration::from_secs(1);
-/// What an owner grants at once, in bytes: a few batches of its disk. It grants again once all of that is durable there.
-const WINDOW: u64 = 1 << 20;
+/// Values of the hints that are offered at once, in bytes: a few batches of the owner's disk.
+const WINDOW: usize = 1 << 20;
+/// How many that are at most, and about how many bytes the offers take themselves.
+const MAX_OFFERS: usize = 512;
+const OFFERS_BYTES: usize = 64 << 10;
 /// An owner that takes nothing for so long, though its link is up, has refused what it was sent: it is offered what comes after, and
 /// then all that is left anew. So hints that it cannot take hold up no others.
 const STALLED: Duration = Duration::from_secs(10);
+/// An overdue hint that no other owner can take now is looked at again after this, in milliseconds.
+const OVERDUE_AGAIN_MILLIS: u64 = 60_000;
 
 /// One owner's hints on their way.
 #[derive(Clone, Debug, Default)]
 struct Delivery {
-    /// Sent and not yet taken.
+    /// Wanted, sent and not yet taken.
     sent: BTreeSet<u64>,
-    /// The last one that was sent.
+    /// Those up to here were offered.
     last: u64,
-    /// When the owner last granted or took something.
+    /// When the owner was last offered something, or took something.
     progress: Instant,
 }
 
@@ -95,12 +106,16 @@ impl<E: Engine> Node<E> {
         dots: &CausalContext,
         object: Object,
     ) -> Result<(), HintError> {
-        let lifetime = u64::try_from(self.settings.hint_lifetime.as_millis()).unwrap_or(u64::MAX);
         self.replica
-            .hint(owner, address, dots, object, now.wall_millis.saturating_add(lifetime))?;
+            .hint(owner, address, dots, object, self.hint_deadline(now))?;
         self.counters.hints_stored += 1;
         self.handoff.wake(now);
         Ok(())
+    }
+
+    fn hint_deadline(&self, now: Now) -> u64 {
+        let lifetime = u64::try_from(self.settings.hint_lifetime.as_millis()).unwrap_or(u64::MAX);
+        now.wall_millis.saturating_add(lifetime)
     }
 
     pub(crate) fn hint_refused(&mut self, owner: NodeId, error: &HintError, out: &mut Vec<Effect>) {
@@ -112,31 +127,18 @@ impl<E: Engine> Node<E> {
         self.warn_once("hint", text, out);
     }
 
-    /// Offers hints to owners that are back, and drops those whose time is over.
+    /// Offers hints to owners that are back, and gives others what has waited for its owner for too long.
     pub(crate) fn handoff_round(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.handoff.next_round.is_none_or(|at| at > now.monotonic) {
             return;
         }
         self.handoff.next_round = None;
-        let count = self.replica.expire_hints(now.wall_millis);
-        if count > 0 {
-            self.counters.hints_expired += count as u64;
-            let text = format!(
-                "{count} hints were older than the hint lifetime and were dropped; their owners get those writes from each other, but for \
-                 any that none of them has."
-            );
-            out.push(Effect::Log {
-                level: Level::Warn,
-                text,
-            });
-        }
+        self.drop_damaged_hints(out);
+        self.pass_on_overdue(now, out);
         let waiting = self.replica.hint_summary();
-        for (&owner, summary) in &waiting {
+        for &owner in waiting.keys() {
             if self.is_reachable(owner) && self.handoff.is_idle(owner, now) {
-                out.push(Effect::Send {
-                    to: owner,
-                    message: Message::HintsWait { bytes: summary.bytes },
-                });
+                self.offer_hints(now, owner, out);
             }
         }
         if !waiting.is_empty() {
@@ -144,21 +146,72 @@ impl<E: Engine> Node<E> {
         }
     }
 
-    /// A peer holds hints for this node: it may send a window of them.
-    pub(crate) fn on_hints_wait(&mut self, from: NodeId, out: &mut Vec<Effect>) {
-        if self.failed.is_none() && !self.is_short_of_room() {
-            out.push(Effect::Send {
-                to: from,
-                message: Message::HintCredit { bytes: WINDOW },
-            });
+    /// What has waited for its owner past its lifetime goes to another one that is there, a window of it at a time.
+    fn pass_on_overdue(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let mut bytes = 0;
+        for hint in self.replica.overdue_hints(now.wall_millis) {
+            if bytes >= WINDOW {
+                return;
+            }
+            if planted(Mutant::OverdueHintDropped) {
+                self.replica.forget_hint(hint.owner, hint.sequence);
+                continue;
+            }
+            match self.pass_on(now, hint, out) {
+                Some(passed) => bytes += passed,
+                None => self
+                    .replica
+                    .postpone_hint(hint, now.wall_millis.saturating_add(OVERDUE_AGAIN_MILLIS)),
+            }
         }
     }
 
-    /// An owner takes so many bytes.
-    pub(crate) fn on_hint_credit(&mut self, now: Now, owner: NodeId, bytes: u64, out: &mut Vec<Effect>) {
+    /// Keeps a hint for another owner that is there from now on, or joins it where this node has become one; says how many bytes that
+    /// were. Nothing where nobody can take it: it stays.
+    fn pass_on(&mut self, now: Now, hint: OverdueHint, out: &mut Vec<Effect>) -> Option<usize> {
+        let OverdueHint {
+            owner,
+            sequence,
+            partition,
+        } = hint;
+        let heir = self.heir(partition, owner)?;
+        let stored = self.replica.hints(owner, sequence.saturating_sub(1), 0).ok()?;
+        let stored = stored.into_iter().find(|stored| stored.sequence == sequence)?;
+        let values = stored.object.versions().iter().map(|(_, version)| version.value.len());
+        let bytes = values.sum();
+        let Hint {
+            address, dots, object, ..
+        } = stored;
+        if heir == self.me {
+            let at = wire(&address);
+            self.apply(&address, &Delta { at, dots, object }, out).ok()?;
+        } else {
+            let deadline = self.hint_deadline(now);
+            self.replica.hint(heir, &address, &dots, object, deadline).ok()?;
+        }
+        self.replica.forget_hint(owner, sequence);
+        self.counters.hints_passed_on += 1;
+        let (owner, heir) = (self.name_of(owner), self.name_of(heir));
+        let text = format!(
+            "Hints have waited for {owner} for longer than the hint lifetime, or it owns their keys no more: other owners of their keys, \
+             {heir} among them, get them instead, and {owner} catches up from those."
+        );
+        self.warn_once("hints-passed-on", text, out);
+        Some(bytes)
+    }
+
+    /// Another owner that is there: this node itself, where it is one.
+    fn heir(&self, partition: PartitionId, instead_of: NodeId) -> Option<NodeId> {
+        let ring = &self.cluster.as_ref()?.ring;
+        let owners = ring.preference_list(partition).owners.iter().copied();
+        let live = owners.filter(|owner| *owner != instead_of && self.is_reachable(*owner));
+        live.min_by_key(|owner| *owner != self.me)
+    }
+
+    /// Offers an owner the hints behind those that it was offered last; all of them anew once there are no more.
+    fn offer_hints(&mut self, now: Now, owner: NodeId, out: &mut Vec<Effect>) {
         let last = self.handoff.deliveries.get(&owner).map_or(0, |delivery| delivery.last);
-        let bytes = usize::try_from(bytes.min(WINDOW)).unwrap_or(0);
-        let hints = match self.replica.hints(owner, last, bytes) {
+        let hints = match self.replica.hints(owner, last, WINDOW) {
             Ok(hints) => hints,
             Err(error) => return self.warn_once("hints", format!("Hints cannot be read: {error}."), out),
         };
@@ -166,12 +219,87 @@ impl<E: Engine> Node<E> {
             self.handoff.deliveries.remove(&owner);
             return;
         }
-        let Handoff { deliveries, offset, .. } = &mut self.handoff;
-        let delivery = deliveries.entry(owner).or_default();
+        let delivery = self.handoff.deliveries.entry(owner).or_default();
         delivery.progress = now.monotonic;
-        for hint in hints {
+        let (mut last, mut bytes, mut offers) = (last, 0, Vec::new());
+        for hint in hints.into_iter().take(MAX_OFFERS) {
+            let (sequence, partition) = (hint.sequence, hint.address.partition);
+            last = sequence;
+            if !self.other_owners(partition).contains(&owner) {
+                let hint = OverdueHint {
+                    owner,
+                    sequence,
+                    partition,
+                };
+                self.pass_on(now, hint, out);
+                continue;
+            }
+            let offer = offer(hint, self.handoff.offset);
+            bytes += offer.at.key.as_bytes().len() + 24 * (offer.context.spans().count() + 4);
+            offers.push(offer);
+            if bytes >= OFFERS_BYTES {
+                break;
+            }
+        }
+        if let Some(delivery) = self.handoff.deliveries.get_mut(&owner) {
+            delivery.last = last;
+        }
+        if !offers.is_empty() {
+            out.push(Effect::Send {
+                to: owner,
+                message: Message::HintsWait { offers },
+            });
+        }
+    }
+
+    /// A peer holds hints for this node: it wants those that would change anything here.
+    pub(crate) fn on_hints_wait(&mut self, from: NodeId, offers: Vec<HintOffer>, out: &mut Vec<Effect>) {
+        if self.failed.is_some() || self.is_short_of_room() {
+            return;
+        }
+        let mut sequences = Vec::new();
+        for offer in offers.into_iter().take(MAX_OFFERS) {
+            let Some(address) = self.address_of(&offer.at).filter(|address| self.is_owner(address)) else {
+                continue;
+            };
+            let brings = Brings {
+                dots: &offer.dots,
+                live: &offer.live,
+                context: &offer.context,
+            };
+            match self.replica.has(&address, brings) {
+                Ok(true) => {
+                    self.counters.hints_had += 1;
+                    let sequence = offer.sequence;
+                    self.durable.after_sync(Completion::Hint { peer: from, sequence });
+                }
+                // A record that is damaged says so when the hint comes.
+                Ok(false) | Err(_) => sequences.push(offer.sequence),
+            }
+        }
+        out.push(Effect::Send {
+            to: from,
+            message: Message::HintsWanted { sequences },
+        });
+    }
+
+    /// An owner lacks these of the hints that it was offered.
+    pub(crate) fn on_hints_wanted(&mut self, now: Now, owner: NodeId, sequences: &[u64], out: &mut Vec<Effect>) {
+        let offset = self.handoff.offset;
+        let sequences = sequences.iter().filter_map(|sequence| sequence.checked_sub(offset));
+        let wanted: BTreeSet<u64> = sequences.collect();
+        let hints = match wanted.first() {
+            None => Ok(Vec::new()),
+            Some(first) => self.replica.hints(owner, first.saturating_sub(1), WINDOW),
+        };
+        let hints = match hints {
+            Ok(hints) => hints,
+            Err(error) => return self.warn_once("hints", format!("Hints cannot be read: {error}."), out),
+        };
+        let delivery = self.handoff.deliveries.entry(owner).or_default();
+        delivery.progress = now.monotonic;
+        for hint in hints.into_iter().filter(|hint| wanted.contains(&hint.sequence)) {
             delivery.sent.insert(hint.sequence);
-            delivery.last = hint.sequence;
             let delta = Delta {
                 at: wire(&hint.address),
                 dots: hint.dots,
@@ -180,13 +308,16 @@ impl<E: Engine> Node<E> {
             out.push(Effect::Send {
                 to: owner,
                 message: Message::Hint {
-                    sequence: hint.sequence + *offset,
+                    sequence: hint.sequence + offset,
                     delta,
                 },
             });
             if planted(Mutant::HintForgottenWhenSent) {
                 self.replica.forget_hint(owner, hint.sequence);
             }
+        }
+        if delivery.sent.is_empty() {
+            self.offer_hints(now, owner, out);
         }
     }
 
@@ -207,29 +338,38 @@ impl<E: Engine> Node<E> {
         }
     }
 
-    /// An owner has stored a hint; once it has stored all it was sent, it is asked for more credit.
+    /// An owner has stored a hint; once it has stored all that it wanted, it is offered the next.
     pub(crate) fn on_hint_taken(&mut self, now: Now, owner: NodeId, sequence: u64, out: &mut Vec<Effect>) {
         let Some(sequence) = sequence.checked_sub(self.handoff.offset) else {
             return;
         };
         self.replica.forget_hint(owner, sequence);
         self.counters.hints_delivered += 1;
-        let Some(delivery) = self.handoff.deliveries.get_mut(&owner) else {
+        let deliveries = &mut self.handoff.deliveries;
+        let Some(delivery) = deliveries
+            .get_mut(&owner)
+            .filter(|delivery| delivery.sent.contains(&sequence))
+        else {
             return;
         };
         delivery.progress = now.monotonic;
         // Hints are taken in the order in which they were sent: the owner has refused those before this one that it has not taken.
         delivery.sent = delivery.sent.split_off(&sequence.saturating_add(1));
         if delivery.sent.is_empty() {
-            let bytes = self
-                .replica
-                .hint_summary()
-                .get(&owner)
-                .map_or(0, |waiting| waiting.bytes);
-            out.push(Effect::Send {
-                to: owner,
-                message: Message::HintsWait { bytes },
-            });
+            self.offer_hints(now, owner, out);
         }
+    }
+}
+
+fn offer(hint: Hint, offset: u64) -> HintOffer {
+    let live: CausalContext = hint.object.dots().collect();
+    let mut dots = hint.dots;
+    dots.union(&live);
+    HintOffer {
+        sequence: hint.sequence + offset,
+        at: wire(&hint.address),
+        dots,
+        live,
+        context: hint.object.context().clone(),
     }
 }

@@ -7,6 +7,7 @@ mod client;
 mod closing;
 mod doubts;
 mod durable;
+mod expiry;
 mod forwards;
 mod handoff;
 mod io;

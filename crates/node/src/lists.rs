@@ -6,7 +6,7 @@ use annulus_causality::Instant;
 use annulus_coordinator::{Answer, Failure, KeyRequest, ListRequest, Mode, Operation, Options, Outcome, Page, Reply};
 use annulus_protocol::{Message, Refusal};
 use annulus_ring::{Key, NodeId, PartitionId};
-use annulus_storage::Engine;
+use annulus_storage::{Engine, EngineError};
 use bytes::Bytes;
 
 use crate::io::Effect;
@@ -81,7 +81,14 @@ impl<E: Engine> Node<E> {
         };
         if work.waiting.remove(&self.me) {
             let request = &work.request;
-            let part = self.local_part(now, &request.bucket, &request.prefix, &request.start, request.limit + 1);
+            let part = self.local_part(
+                now,
+                &request.bucket,
+                &request.prefix,
+                &request.start,
+                request.limit + 1,
+                out,
+            );
             let part = part.map_err(|detail| Failure::Damaged { detail })?;
             work.parts.insert(self.me, part);
         }
@@ -110,18 +117,23 @@ impl<E: Engine> Node<E> {
 
     /// A page of what this node holds.
     pub(crate) fn local_part(
-        &self,
+        &mut self,
         now: Now,
         bucket: &annulus_ring::Bucket,
         prefix: &[u8],
         start: &[u8],
         limit: usize,
+        out: &mut Vec<Effect>,
     ) -> Result<Part, String> {
-        let page = self
-            .replica
-            .list(bucket, prefix, start, limit, now.wall_millis)
-            .map_err(|error| error.to_string())?;
-        Ok((page.keys, page.resume.map(|key| key.bytes().clone())))
+        match self.replica.list(bucket, prefix, start, limit, now.wall_millis) {
+            Ok(page) => Ok((page.keys, page.resume.map(|key| key.bytes().clone()))),
+            Err(error) => {
+                if let EngineError::Damaged { key, .. } = &error {
+                    self.damaged_index(bucket, key, &error, out);
+                }
+                Err(error.to_string())
+            }
+        }
     }
 
     /// The nodes to ask so that every partition is covered. Greedy set cover: the node that covers most of what is still uncovered comes next (Chvátal 1979).

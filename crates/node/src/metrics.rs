@@ -23,8 +23,11 @@ pub(crate) struct Counters {
     pub(crate) hints_stored: u64,
     pub(crate) hints_delivered: u64,
     pub(crate) hints_taken: u64,
+    pub(crate) hints_had: u64,
     pub(crate) hints_refused: u64,
-    pub(crate) hints_expired: u64,
+    pub(crate) hints_passed_on: u64,
+    pub(crate) hints_lost: u64,
+    pub(crate) versions_expired: u64,
     pub(crate) damaged: u64,
     pub(crate) doubts: u64,
     pub(crate) scrubs: u64,
@@ -149,14 +152,29 @@ pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
         counters.hints_taken,
     );
     counter(
+        "hints_had_total",
+        "Hints that peers offered and did not send, as this node had them already.",
+        counters.hints_had,
+    );
+    counter(
         "hints_refused_total",
         "Hints that were not kept, as the bound was reached or the disk failed.",
         counters.hints_refused,
     );
     counter(
-        "hints_expired_total",
-        "Hints dropped at the end of their lifetime.",
-        counters.hints_expired,
+        "hints_passed_on_total",
+        "Hints given to another owner, as their own stayed away for longer than their lifetime.",
+        counters.hints_passed_on,
+    );
+    counter(
+        "hints_lost_total",
+        "Hints that were found to be damaged, and dropped.",
+        counters.hints_lost,
+    );
+    counter(
+        "expired_versions_dropped_total",
+        "Versions whose time was over, that this node has dropped everywhere.",
+        counters.versions_expired,
     );
     counter(
         "damaged_records_total",

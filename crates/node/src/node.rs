@@ -17,6 +17,7 @@ use crate::buckets::{Registry, Stored};
 use crate::catch_up::CatchUp;
 use crate::closing::Closing;
 use crate::durable::{Completion, Durable};
+use crate::expiry::Expiry;
 use crate::forwards::{RecentForwards, Unsettled};
 use crate::handoff::Handoff;
 use crate::io::{Effect, Input, Level};
@@ -64,6 +65,7 @@ pub struct Node<E: Engine> {
     pub(crate) catch_up: CatchUp,
     pub(crate) witness: Witness,
     pub(crate) closing: Closing,
+    pub(crate) expiry: Expiry,
     /// Where the scrub goes on; at the beginning where it is through.
     pub(crate) scrub_at: Option<(PartitionId, u8)>,
     pub(crate) counters: Counters,
@@ -131,6 +133,7 @@ impl<E: Engine> Node<E> {
             catch_up: CatchUp::starting(now, rng.random()),
             witness,
             closing: Closing::starting(now),
+            expiry: Expiry::starting(now),
             scrub_at: None,
             counters: Counters::default(),
             rng,
@@ -199,6 +202,7 @@ impl<E: Engine> Node<E> {
             self.durable.deadline(),
             self.settles_at,
             self.catch_up.next_deadline(),
+            Some(self.expiry.next_deadline()),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -215,6 +219,9 @@ impl<E: Engine> Node<E> {
         self.handoff_round(now, out);
         if self.catch_up.next_deadline().is_some_and(|at| at <= now.monotonic) {
             self.catch_up_round(now, out);
+        }
+        if self.expiry.next_deadline() <= now.monotonic {
+            self.drop_expired(now, out);
         }
         while let Some(id) = self.tasks.due(now.monotonic) {
             let Some(task) = self.tasks.take(id) else { break };
@@ -344,7 +351,7 @@ impl<E: Engine> Node<E> {
                 let result = match self.in_time(now, deadline) {
                     true if self.replica.has_doubts() => Err(Refusal::InDoubt),
                     true => self
-                        .local_part(now, &bucket, &prefix, &start, (limit as usize).min(MAX_PART))
+                        .local_part(now, &bucket, &prefix, &start, (limit as usize).min(MAX_PART), out)
                         .map_err(|_| Refusal::Damaged),
                     false => Err(Refusal::Expired),
                 };
@@ -354,11 +361,18 @@ impl<E: Engine> Node<E> {
                 });
             }
             Message::Listed { request, result } => self.on_listed(now, request, from, result, out),
-            Message::HintsWait { .. } => self.on_hints_wait(from, out),
-            Message::HintCredit { bytes } => self.on_hint_credit(now, from, bytes, out),
+            Message::HintsWait { offers } => self.on_hints_wait(from, offers, out),
+            Message::HintsWanted { sequences } => self.on_hints_wanted(now, from, &sequences, out),
             Message::Hint { sequence, delta } => self.on_hint(now, from, sequence, &delta, out),
             Message::HintTaken { sequence } => self.on_hint_taken(now, from, sequence, out),
-            Message::ClockHashes { durable, ranges } => self.on_clock_hashes(now, from, (durable, ranges), out),
+            Message::ClockHashes {
+                durable,
+                wall_millis,
+                ranges,
+            } => {
+                self.expiry.is_told(from, wall_millis);
+                self.on_clock_hashes(now, from, (durable, ranges), out);
+            }
             Message::Clocks { answer, clocks } => self.on_clocks(now, from, (answer, clocks), out),
             Message::CatchUp { request, wants } => self.on_catch_up(now, from, request, wants, out),
             Message::CaughtUp { request, caught } => self.on_caught_up(now, from, request, caught, out),

@@ -384,17 +384,20 @@ impl<E: Engine> Node<E> {
                 let _ = self.apply(address, &delta, out);
                 continue;
             }
-            let deadline = self.on_clock_of(owner, now, now.monotonic + self.settings.timeout);
-            let durability = annulus_coordinator::Durability::Memory;
-            let message = Message::Write {
-                request: 0,
-                deadline,
-                durability,
-                hint_for: None,
-                delta: delta.clone(),
-            };
-            out.push(Effect::Send { to: owner, message });
+            self.send_unasked(now, owner, delta.clone(), out);
         }
+    }
+
+    /// Sends another owner a delta that nobody waits for.
+    pub(crate) fn send_unasked(&mut self, now: Now, owner: NodeId, delta: Delta, out: &mut Vec<Effect>) {
+        let message = Message::Write {
+            request: 0,
+            deadline: self.on_clock_of(owner, now, now.monotonic + self.settings.timeout),
+            durability: annulus_coordinator::Durability::Memory,
+            hint_for: None,
+            delta,
+        };
+        out.push(Effect::Send { to: owner, message });
     }
 
     /// A peer asks what is known here.

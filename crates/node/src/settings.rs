@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use annulus_causality::Instant;
+use annulus_causality::{Instant, MAX_SKEW};
 use annulus_ring::{Capacity, NodeName, Partitions};
 
 /// The time, as the runtime reads it once a round.
@@ -46,8 +46,10 @@ pub struct Settings {
     pub min_free_bytes: u64,
     /// Hints kept for one owner, in bytes.
     pub hint_bytes_per_peer: u64,
-    /// Hints older than this are dropped: their owners have the writes from each other, but for those that no owner took.
+    /// Hints that have waited for their owner for so long go to another owner.
     pub hint_lifetime: Duration,
+    /// What has expired longer ago than this is dropped: clocks that are right may differ by so much.
+    pub expiry_margin: Duration,
     /// Stored data is checked in the background at this rate; 0 for never.
     pub scrub_bytes_per_second: u64,
     /// Between two heartbeats.
@@ -75,6 +77,7 @@ impl Settings {
             min_free_bytes: 64 << 20,
             hint_bytes_per_peer: 256 << 20,
             hint_lifetime: Duration::from_secs(3 * 3600),
+            expiry_margin: MAX_SKEW,
             scrub_bytes_per_second: 4 << 20,
             heartbeat: Duration::from_millis(500),
             max_tasks: 20_000,

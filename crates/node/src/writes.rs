@@ -25,8 +25,6 @@ use crate::terms::Terms;
 #[derive(Debug)]
 pub(crate) struct WriteWork {
     pub(crate) round: WriteRound,
-    /// Whether this replica has joined the delta itself.
-    is_owner: bool,
     address: Address,
     delta: Delta,
     durability: Durability,
@@ -165,7 +163,6 @@ impl<E: Engine> Node<E> {
         }
         let work = WriteWork {
             round,
-            is_owner: who.is_owner(),
             address,
             delta,
             durability: terms.durability,
@@ -361,8 +358,7 @@ impl<E: Engine> Node<E> {
         out.push(Effect::Send { to, message });
     }
 
-    /// Keeps a hint here, which counts where it stands in; an owner needs none, as the other owner gets what it lacks from its log. Says
-    /// what is to be done instead where the hint is refused.
+    /// Keeps a hint here, which counts where it stands in. Says what is to be done instead where the hint is refused.
     fn keep_hint(
         &mut self,
         now: Now,
@@ -372,9 +368,6 @@ impl<E: Engine> Node<E> {
         out: &mut Vec<Effect>,
     ) -> Vec<WriteStep> {
         let mut instead = Vec::new();
-        if work.is_owner {
-            return instead;
-        }
         let counts = work.round.quorum().stands_in(self.me, owner);
         match self.store_hint(now, owner, &work.address, &work.delta.dots, work.delta.object.clone()) {
             Ok(()) if counts => match work.durability {

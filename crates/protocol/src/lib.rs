@@ -24,4 +24,4 @@ pub use frame::{FRAME_HEADER_BYTES, FrameError, FrameReader, MAX_FRAME_BYTES, MA
 pub use handshake::{
     Handshake, HandshakeError, MAGIC, MAX_REASON_BYTES, Opening, PROTOCOL_MAX, PROTOCOL_MIN, Refused, negotiate,
 };
-pub use message::{BucketRecord, Delta, Known, Message, Refusal, RequestId, WireKey, WriteIdentity};
+pub use message::{BucketRecord, Delta, HintOffer, Known, Message, Refusal, RequestId, WireKey, WriteIdentity};

@@ -57,6 +57,21 @@ pub struct Delta {
     pub object: Object,
 }
 
+/// A hint without its values: enough to say whether joining it would change anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HintOffer {
+    /// That of [`Message::Hint`].
+    pub sequence: u64,
+    /// Whose versions it has.
+    pub at: WireKey,
+    /// The dots that it brings, those of its versions among them.
+    pub dots: CausalContext,
+    /// The dots of its versions.
+    pub live: CausalContext,
+    /// Its whole context.
+    pub context: CausalContext,
+}
+
 /// Why a replica did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -203,15 +218,16 @@ pub enum Message {
         /// The keys, and from where to go on (`None`: that was all).
         result: Result<(Vec<Key>, Option<Bytes>), Refusal>,
     },
-    /// So many hints wait here for you.
+    /// These hints wait here for you.
     HintsWait {
-        /// Bytes of them.
-        bytes: u64,
+        /// What they would bring.
+        offers: Vec<HintOffer>,
     },
-    /// Send up to so many bytes of hints (added to what was granted before).
-    HintCredit {
-        /// Granted.
-        bytes: u64,
+    /// Send these of the hints that were offered. That the others are stored here already is said by [`Message::HintTaken`], once it is
+    /// durable.
+    HintsWanted {
+        /// Of [`HintOffer`].
+        sequences: Vec<u64>,
     },
     /// A hint for you.
     Hint {
@@ -230,6 +246,8 @@ pub enum Message {
     ClockHashes {
         /// How far the sender's disk is: a later life of it that begins with less has lost something.
         durable: Witnessed,
+        /// What the sender's wall clock shows, in milliseconds since the Unix epoch: nothing is dropped as expired by one clock alone.
+        wall_millis: u64,
         /// The ranges.
         ranges: Vec<ClockRange>,
     },

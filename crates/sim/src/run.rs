@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::clients::{Clients, read_value};
 use crate::faults::{self, Dice, Weakens};
-use crate::oracles::{Violation, clocks, owners, typed};
+use crate::oracles::{Violation, clocks, expired, owners, typed};
 use crate::plan::{LostNode, Plan};
 use crate::queue::{MICROSECOND, MILLISECOND, Nanos, SECOND};
 use crate::trace::Trace;
@@ -266,7 +266,8 @@ impl Run<'_> {
         }
     }
 
-    /// No hint is left, nothing is in doubt, and all owners of a key hold the same: all of it by itself, without a read.
+    /// No hint is left, nothing is in doubt, what has expired is gone, and all owners of a key hold the same: all of it by itself, without
+    /// a read.
     fn converge(&mut self) -> Stage {
         let begin = self.world.now;
         self.wait_until(CONVERGES_WITHIN, "all nodes are connected", |run| {
@@ -288,6 +289,17 @@ impl Run<'_> {
             run.world.all_hold(|usage| usage.partitions_in_doubt == 0)
         })?;
         let owned = self.owned_keys();
+        let mut kept = Ok(());
+        let dropped = self.wait_until(CONVERGES_WITHIN, "what has expired is dropped", |run| {
+            kept = expired::check(&run.world, &owned);
+            kept.is_ok()
+        });
+        if dropped.is_err() {
+            return Err(Violation {
+                promise: "expired versions go",
+                detail: kept.err().unwrap_or_default(),
+            });
+        }
         let mut differ = Ok(());
         let same = self.wait_until(CONVERGES_WITHIN, "owners agree", |run| {
             differ = owners::compare(&run.world, &owned);

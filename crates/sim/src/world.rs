@@ -1,5 +1,7 @@
 //! All machines and what is under way between them: one event after the other, each at its simulated time.
 
+use std::time::Duration;
+
 use annulus_coordinator::{Reply, Request};
 use annulus_node::{ClientId, Effect, Input, Level, Node, Now, Settings, Usage};
 use annulus_protocol::Message;
@@ -80,6 +82,12 @@ pub(crate) enum Death {
     PowerLoss { kept: usize },
 }
 
+/// The clocks of a simulated cluster differ by less, but for faults that the history's checks know of.
+pub(crate) const EXPIRY_MARGIN: Duration = Duration::from_secs(2);
+
+/// Owners stay away for longer now and then.
+const HINT_LIFETIME: Duration = Duration::from_secs(3);
+
 /// What was counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
@@ -148,6 +156,8 @@ impl World {
             settings.zone = format!("z{}", index % plan.zones);
             settings.max_tasks = plan.max_tasks;
             settings.hint_bytes_per_peer = plan.hint_bytes;
+            settings.expiry_margin = EXPIRY_MARGIN;
+            settings.hint_lifetime = HINT_LIFETIME;
             world.processes.push(Process {
                 id,
                 settings,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The version of everything below the directory. Another one is refused: what a newer one means is not known here, and no older one was
 /// ever released.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 const IDENTITY_FILE: &str = "identity";
 const ENGINE_PREFIX: &str = "engine-";
@@ -399,12 +399,12 @@ mod tests {
     fn a_newer_format_and_garbage_are_refused() {
         let place = tempfile::tempdir().unwrap();
         let identity = place.path().join("identity");
-        fs::write(&identity, "format 3\nsoul n1\n").unwrap();
+        fs::write(&identity, "format 4\nsoul n1\n").unwrap();
         let error = DataDirectory::open(place.path(), "n1").unwrap_err();
-        assert!(matches!(error, DirectoryError::NewerFormat { found: 3, .. }), "{error}");
-        fs::write(&identity, "format 1\nnode n1\n").unwrap();
+        assert!(matches!(error, DirectoryError::NewerFormat { found: 4, .. }), "{error}");
+        fs::write(&identity, "format 2\nnode n1\n").unwrap();
         let error = DataDirectory::open(place.path(), "n1").unwrap_err();
-        assert!(matches!(error, DirectoryError::OlderFormat { found: 1, .. }), "{error}");
+        assert!(matches!(error, DirectoryError::OlderFormat { found: 2, .. }), "{error}");
         for garbage in ["", "format x\n", "format 1\n", "\u{0}\u{0}"] {
             fs::write(&identity, garbage).unwrap();
             let error = DataDirectory::open(place.path(), "n1").unwrap_err();

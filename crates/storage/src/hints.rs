@@ -1,4 +1,4 @@
-//! A hint is a write kept for an owner that was away: durable, bounded in bytes an owner, and gone when delivered or past its deadline.
+//! A hint is a write kept for an owner that was away: durable, bounded in bytes an owner, and gone only when an owner has it.
 //!
 //! Only fallbacks keep hints: what one owner has, the others get from its log. A hint carries the write's delta. Key of the record: owner
 //! and sequence, both big-endian.
@@ -9,12 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use annulus_causality::{CausalContext, DecodeError, Object, Reader, put_bytes, put_u8, put_varint};
-use annulus_ring::{Address, Bucket, Key, NodeId, Partitions};
+use annulus_ring::{Address, Bucket, Key, NodeId, PartitionId, Partitions};
 use bytes::Bytes;
 
-use crate::engine::{EngineError, Space};
+use crate::engine::EngineError;
 use crate::index::Liveness;
-use crate::record;
 
 /// How many bytes of hints one owner may have, unless set otherwise: 256 MiB.
 pub const DEFAULT_HINT_LIMIT_BYTES: u64 = 256 << 20;
@@ -22,8 +21,8 @@ pub const DEFAULT_HINT_LIMIT_BYTES: u64 = 256 << 20;
 /// What a hint costs in memory beside its record, counted towards the bound.
 const HINT_OVERHEAD_BYTES: u64 = 160;
 
-/// At most so many hints expire in one call.
-const EXPIRED_AT_ONCE: usize = 4096;
+/// At most so many hints are found to be overdue in one call.
+const OVERDUE_AT_ONCE: usize = 4096;
 
 /// A write to be delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +35,19 @@ pub struct Hint {
     pub dots: CausalContext,
     /// What the owner joins, filled.
     pub object: Object,
-    /// Milliseconds since the Unix epoch: from then on the hint is dropped, and its owner gets the write from owners that have it.
+    /// Milliseconds since the Unix epoch: from then on any other owner may have the hint, as its own stays away.
     pub expires_wall_ms: u64,
+}
+
+/// A hint that has waited for its owner past its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OverdueHint {
+    /// For whom it was kept.
+    pub owner: NodeId,
+    /// Its number among the owner's hints.
+    pub sequence: u64,
+    /// Whose owners are to have it.
+    pub partition: PartitionId,
 }
 
 /// The hints of one owner.
@@ -109,14 +119,11 @@ pub(crate) fn key(owner: NodeId, sequence: u64) -> Bytes {
     key.into()
 }
 
-/// Reads a record's key.
-pub(crate) fn parse_key(key: &[u8]) -> Result<(NodeId, u64), EngineError> {
-    let split = key
-        .split_first_chunk::<8>()
-        .and_then(|(owner, rest)| Some((owner, rest.try_into().ok()?)));
-    let (owner, sequence) =
-        split.ok_or_else(|| record::damaged(Space::Hint, key, "its key is not an owner and a number"))?;
-    Ok((NodeId(u64::from_be_bytes(*owner)), u64::from_be_bytes(sequence)))
+/// Reads a record's key; nothing where it is none.
+pub(crate) fn parse_key(key: &[u8]) -> Option<(NodeId, u64)> {
+    let (owner, sequence) = key.split_first_chunk::<8>()?;
+    let sequence = u64::from_be_bytes(sequence.try_into().ok()?);
+    Some((NodeId(u64::from_be_bytes(*owner)), sequence))
 }
 
 /// What is remembered of a stored hint.
@@ -124,6 +131,7 @@ pub(crate) fn parse_key(key: &[u8]) -> Result<(NodeId, u64), EngineError> {
 struct Entry {
     bytes: u64,
     expires_wall_ms: u64,
+    partition: PartitionId,
     /// `bucket ‖ 0 ‖ key`.
     scope: Bytes,
 }
@@ -156,6 +164,11 @@ impl Hints {
         self.next_sequence
     }
 
+    /// A record has this sequence, though it is no hint.
+    pub(crate) fn skip(&mut self, sequence: u64) {
+        self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
+    }
+
     pub(crate) fn check_room(&self, owner: NodeId, record_bytes: usize) -> Result<(), HintError> {
         let bytes = self.owners.get(&owner).map_or(0, |(count, _)| count.bytes);
         if bytes + record_bytes as u64 + HINT_OVERHEAD_BYTES > self.limit_bytes {
@@ -181,6 +194,7 @@ impl Hints {
             Entry {
                 bytes,
                 expires_wall_ms: hint.expires_wall_ms,
+                partition: hint.address.partition,
                 scope,
             },
         );
@@ -222,12 +236,28 @@ impl Hints {
     }
 
     /// Hints whose deadline has passed, the oldest first, a bounded number.
-    pub(crate) fn expired(&self, wall_ms: u64) -> Vec<(NodeId, u64)> {
-        let expired = self.deadlines.iter().take_while(|(deadline, ..)| *deadline <= wall_ms);
-        expired
-            .take(EXPIRED_AT_ONCE)
-            .map(|(_, owner, sequence)| (*owner, *sequence))
-            .collect()
+    pub(crate) fn overdue(&self, wall_ms: u64) -> Vec<OverdueHint> {
+        let overdue = self.deadlines.iter().take_while(|(deadline, ..)| *deadline <= wall_ms);
+        let overdue = overdue.take(OVERDUE_AT_ONCE).filter_map(|&(_, owner, sequence)| {
+            let (_, entries) = self.owners.get(&owner)?;
+            let partition = entries.get(&sequence)?.partition;
+            Some(OverdueHint {
+                owner,
+                sequence,
+                partition,
+            })
+        });
+        overdue.collect()
+    }
+
+    /// Gives a hint another deadline, until a restart.
+    pub(crate) fn postpone(&mut self, owner: NodeId, sequence: u64, until_wall_ms: u64) {
+        let entries = self.owners.get_mut(&owner).map(|(_, entries)| entries);
+        if let Some(entry) = entries.and_then(|entries| entries.get_mut(&sequence)) {
+            self.deadlines.remove(&(entry.expires_wall_ms, owner, sequence));
+            entry.expires_wall_ms = until_wall_ms;
+            self.deadlines.insert((until_wall_ms, owner, sequence));
+        }
     }
 
     /// The hints of a key.

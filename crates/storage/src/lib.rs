@@ -29,11 +29,11 @@ mod staged;
 pub use directory::DataDirectory;
 pub use engine::{Engine, EngineError, Syncer};
 pub use fingerprint::SUB_RANGES;
-pub use hints::{DEFAULT_HINT_LIMIT_BYTES, Hint, HintCount, HintError};
+pub use hints::{DEFAULT_HINT_LIMIT_BYTES, Hint, HintCount, HintError, OverdueHint};
 pub use index::Page;
 pub use log::{LogBatch, LogEntry};
 pub use log_index::LogLength;
 pub use replica::{
-    Applied, ApplyError, DEFAULT_LOG_LIMIT, MAX_COUNTER, OpenError, Replica, ReplicaSize, Scrubbed, Streamed,
-    StreamedPart, Supplied, Supply,
+    Applied, ApplyError, Brings, DEFAULT_LOG_LIMIT, Expiring, MAX_COUNTER, OpenError, Replica, ReplicaSize, Scrubbed,
+    Streamed, StreamedPart, Supplied, Supply,
 };

@@ -1,6 +1,7 @@
 //! A replica holds a node's objects, their partitions' clocks, its log and its hints, and moves them together, a batch at a time.
 
 mod catch_up;
+mod expiry;
 mod hinted;
 mod trust;
 
@@ -16,6 +17,7 @@ use bytes::Bytes;
 
 use self::catch_up::Covered;
 pub use self::catch_up::{Streamed, StreamedPart, Supplied, Supply};
+pub use self::expiry::Expiring;
 use self::trust::Doubts;
 pub use self::trust::Scrubbed;
 use crate::clocks::Clocks;
@@ -69,6 +71,17 @@ pub enum ApplyError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+/// What a delta would bring, without its values.
+#[derive(Clone, Copy, Debug)]
+pub struct Brings<'a> {
+    /// Its dots, those of its versions among them.
+    pub dots: &'a CausalContext,
+    /// The dots of its versions.
+    pub live: &'a CausalContext,
+    /// Its context.
+    pub context: &'a CausalContext,
 }
 
 /// What applying a delta did.
@@ -144,8 +157,10 @@ pub struct Replica<E> {
     /// The next commit is to have a checkpoint, however few entries have come since the last.
     checkpoint_wanted: bool,
     failed: Option<EngineError>,
-    /// Objects that the index knows of and that were found to be gone, until their partition is put in doubt for it.
+    /// Objects of which the index says what cannot be true, or nothing that can be read, until their partition is put in doubt for it.
     lost: RefCell<BTreeSet<Bytes>>,
+    /// The keys of hints that were found to be damaged, until they are dropped.
+    damaged_hints: RefCell<BTreeSet<Bytes>>,
     /// The object that was read last, as it is stored: a coordinator reads a key and then writes it.
     recent: RefCell<Option<(Bytes, Object)>>,
 }
@@ -173,6 +188,7 @@ impl<E: Engine> Replica<E> {
             checkpoint_wanted: false,
             failed: None,
             lost: RefCell::default(),
+            damaged_hints: RefCell::default(),
             recent: RefCell::new(None),
         };
         let asked = partitions.count();
@@ -302,22 +318,39 @@ impl<E: Engine> Replica<E> {
             return Ok(object);
         }
         match self.staged.read(&self.engine, Space::Object, key)? {
-            // A record that is lost must not read as a delete: the index would know of the key.
-            None if self
-                .staged
-                .read(&self.engine, Space::Index, &key[SCOPE_OFFSET..])?
-                .is_some() =>
-            {
-                self.lost.borrow_mut().insert(Bytes::copy_from_slice(key));
-                Err(record::damaged(
+            Some(payload) => record::decode(Space::Object, key, payload, Object::decode),
+            None => self.absent(key),
+        }
+    }
+
+    /// There is no record of this object. One that is lost must not read as a delete: the index would know of the key.
+    fn absent(&self, key: &[u8]) -> Result<Object, EngineError> {
+        let known = self
+            .staged
+            .read(&self.engine, Space::Index, &key[SCOPE_OFFSET..])
+            .and_then(|indexed| match indexed {
+                None => Ok(Object::default()),
+                Some(_) => Err(record::damaged(
                     Space::Object,
                     key,
                     "it is lost, and the index says that it lives",
-                ))
-            }
-            None => Ok(Object::default()),
-            Some(payload) => record::decode(Space::Object, key, payload, Object::decode),
+                )),
+            });
+        if matches!(known, Err(EngineError::Damaged { .. })) {
+            self.lost.borrow_mut().insert(Bytes::copy_from_slice(key));
         }
+        known
+    }
+
+    /// Whether a delta that brings this would change nothing: neither the object nor the clock.
+    pub fn has(&self, address: &Address, brings: Brings<'_>) -> Result<bool, EngineError> {
+        let object = self.read(address)?;
+        let Brings { dots, live, context } = brings;
+        let is_known = dots.is_subset(self.clock(address.partition)) && context.is_subset(object.context());
+        let mut replaced = object
+            .dots()
+            .filter(|dot| context.contains(*dot) && !live.contains(*dot));
+        Ok(is_known && replaced.next().is_none())
     }
 
     /// Joins a filled delta into the object, and stages what changes by it.
@@ -383,6 +416,7 @@ impl<E: Engine> Replica<E> {
         let known = self.known(partition, key);
         let after = joined.strip(&known);
         let liveness = (Liveness::of(&before), Liveness::of(&after));
+        let first_expiry = before.first_expiry();
         let scope = key.slice(SCOPE_OFFSET..);
         let prints = (fingerprint::of(&scope, &before), fingerprint::of(&scope, &after));
         // The clock may have come to cover more of the old context since it was stored: that alone is no change.
@@ -400,6 +434,7 @@ impl<E: Engine> Replica<E> {
         let range = (partition, fingerprint::sub_range_of(position_of(key), self.partitions));
         self.fingerprints.change(range, prints.0, prints.1);
         index::stage(&mut self.staged, scope, liveness.0, liveness.1);
+        expiry::stage(&mut self.staged, key, first_expiry, &after);
         changed
     }
 

@@ -127,13 +127,14 @@ fn damage_anywhere_is_reported_where_it_is_met() {
         damage(&engine, space);
         open(&engine)
     };
-    for space in [Space::Hint, Space::Meta] {
-        let error = damaged(space).unwrap_err();
-        assert!(
-            matches!(&error, OpenError::Engine(EngineError::Damaged { space: at, .. }) if *at == space),
-            "{error}"
-        );
-    }
+    let error = damaged(Space::Meta).unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            OpenError::Engine(EngineError::Damaged { space: Space::Meta, .. })
+        ),
+        "{error}"
+    );
     let listing = damaged(Space::Index)
         .unwrap()
         .list(&address("k").bucket, b"", b"", 9, 0);
@@ -235,10 +236,76 @@ fn hints_are_bounded_for_each_owner() {
         .hint(NodeId(2), &address("k"), &dots, Object::default(), 100)
         .unwrap();
     assert!(replica.hint_summary()[&NodeId(1)].bytes <= 1000);
-    assert_eq!(replica.expire_hints(99), 0);
-    assert_eq!(replica.expire_hints(100), taken + 1);
+    assert_eq!(replica.overdue_hints(99), []);
+    let overdue = replica.overdue_hints(100);
+    assert_eq!(overdue.len(), taken + 1);
+    overdue
+        .iter()
+        .for_each(|hint| replica.forget_hint(hint.owner, hint.sequence));
     assert_eq!(replica.size().hint_bytes, 0);
     assert!(replica.hint_summary().is_empty());
+}
+
+#[test]
+fn a_damaged_hint_is_dropped_and_keeps_no_other_from_being_read() {
+    let engine = MemoryEngine::new();
+    let mut replica = open(&engine).unwrap();
+    let dots = CausalContext::new();
+    let hint = |replica: &mut Replica<MemoryEngine>| {
+        replica
+            .hint(NodeId(1), &address("k"), &dots, Object::default(), 100)
+            .unwrap();
+        replica.commit().unwrap();
+    };
+    hint(&mut replica);
+    damage(&engine, Space::Hint);
+    hint(&mut replica);
+    assert!(replica.hinted(&address("k")).is_err(), "what is damaged is not absent");
+    assert_eq!(replica.drop_damaged_hints(), [Some(NodeId(1))]);
+    replica.hinted(&address("k")).unwrap();
+    assert_eq!(replica.hints(NodeId(1), 0, 0).unwrap().len(), 1);
+    replica.commit().unwrap();
+    let last = replica.hints(NodeId(1), 0, 0).unwrap()[0].sequence;
+    damage(&engine, Space::Hint);
+
+    let mut replica = open(&engine).unwrap();
+    assert!(replica.hint_summary().is_empty());
+    hint(&mut replica);
+    assert_eq!(replica.drop_damaged_hints(), [Some(NodeId(1))]);
+    replica.commit().unwrap();
+    let left = open(&engine).unwrap().hints(NodeId(1), 0, 0).unwrap();
+    assert_eq!(left.len(), 1);
+    assert!(left[0].sequence > last, "it did not take the place of the damaged one");
+    assert_eq!(replica.drop_damaged_hints(), []);
+}
+
+#[test]
+fn doubt_writes_the_indexes_of_a_partition_anew() {
+    let engine = MemoryEngine::new();
+    let mut replica = open(&engine).unwrap();
+    write(&mut replica, "k", Some(50));
+    replica.commit().unwrap();
+    let mut batch = annulus_storage::engine::Batch::new();
+    let visit = &mut |key: &[u8], _: &[u8]| {
+        batch.delete(Space::Expiry, key.to_vec());
+        ControlFlow::Continue(())
+    };
+    engine.scan(Space::Expiry, b"", None, visit).unwrap();
+    // The index of a key that is not there cannot be read, either.
+    batch.put(Space::Index, address("absent").scope(), &b"damaged"[..]);
+    engine.clone().apply(batch).unwrap();
+    damage(&engine, Space::Index);
+    let bucket = address("k").bucket;
+    replica.list(&bucket, b"", b"", 9, 0).unwrap_err();
+    replica.read(&address("absent")).unwrap_err();
+    for key in ["k", "absent"] {
+        replica.distrust_index(&address(key));
+        replica.doubt(address(key).partition).unwrap();
+    }
+    replica.commit().unwrap();
+    assert_eq!(replica.list(&bucket, b"", b"", 9, 0).unwrap().keys, [address("k").key]);
+    assert_eq!(replica.expiring(None, 99, 9).unwrap().len(), 1);
+    assert!(replica.read(&address("absent")).unwrap().versions().is_empty());
 }
 
 #[test]

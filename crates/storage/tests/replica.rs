@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use annulus_causality::{Actor, CausalContext, ConflictPolicy, Dot, Object, Timestamp, Version};
 use annulus_ring::{Address, Bucket, Key, NodeId, PartitionId, Partitions};
 use annulus_storage::engine::memory::MemoryEngine;
-use annulus_storage::{EngineError, Replica};
+use annulus_storage::{Brings, EngineError, Expiring, OverdueHint, Replica};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -52,6 +52,8 @@ struct TwinHint {
     dots: Dots,
     delta: (Versions, Dots),
     expires: u64,
+    /// When it is overdue.
+    due: u64,
 }
 
 /// What a replica is, in plain sets: the model of `replicate one partition`, for all partitions at once.
@@ -67,6 +69,13 @@ struct Twin {
 impl Twin {
     fn clock(&self, key: usize) -> Dots {
         self.clocks.get(&address(key).partition).cloned().unwrap_or_default()
+    }
+
+    /// As it is after a start.
+    fn read_again(&self) -> Twin {
+        let mut read = self.clone();
+        read.hints.values_mut().for_each(|hint| hint.due = hint.expires);
+        read
     }
 
     fn filled(&self, key: usize) -> (Versions, Dots) {
@@ -206,10 +215,24 @@ impl Side {
 
     fn apply(&mut self, sent: &Sent) {
         let delta = (versions_of(&sent.delta), dots_of(sent.delta.context()));
+        let live: CausalContext = sent.delta.dots().collect();
+        let mut dots = sent.dots.clone();
+        dots.union(&live);
+        let brings = Brings {
+            dots: &dots,
+            live: &live,
+            context: sent.delta.context(),
+        };
+        let had = self.replica.has(&address(sent.key), brings).unwrap();
         let applied = self
             .replica
             .apply(&address(sent.key), sent.delta.clone(), &sent.dots)
             .unwrap();
+        assert_eq!(
+            had,
+            !applied.staged(),
+            "what is here already is exactly what changes nothing"
+        );
         let before = self.twin.clone();
         self.twin.apply(sent.key, delta, &dots_of(&sent.dots));
         assert_eq!(applied.new_dots, before.clocks != self.twin.clocks);
@@ -274,6 +297,7 @@ impl Side {
                     dots: dots_of(&write.dots),
                     delta: kept,
                     expires,
+                    due: expires,
                 };
                 self.twin.hints.insert((owner, hints.last().unwrap().sequence), hint);
             }
@@ -283,9 +307,29 @@ impl Side {
                 self.twin.hints.remove(&(NodeId(owner), sequence));
             }
             Step::Expire(now) => {
-                let before = self.twin.hints.len();
-                self.twin.hints.retain(|_, hint| hint.expires > now);
-                assert_eq!(self.replica.expire_hints(now), before - self.twin.hints.len());
+                let overdue = self.replica.overdue_hints(now);
+                let of_twin = self.twin.hints.iter().filter(|(_, hint)| hint.due <= now);
+                let mut of_twin: Vec<_> = of_twin
+                    .map(|(&(owner, sequence), hint)| (hint.due, owner, sequence, address(hint.key).partition))
+                    .collect();
+                of_twin.sort();
+                let expected = of_twin.into_iter().map(|(_, owner, sequence, partition)| OverdueHint {
+                    owner,
+                    sequence,
+                    partition,
+                });
+                assert_eq!(overdue, expected.collect::<Vec<_>>());
+                for (number, hint) in overdue.into_iter().enumerate() {
+                    let of_twin = (hint.owner, hint.sequence);
+                    if number % 2 == 0 {
+                        self.replica.forget_hint(hint.owner, hint.sequence);
+                        self.twin.hints.remove(&of_twin);
+                    } else {
+                        self.replica.postpone_hint(hint, now + 1);
+                        self.twin.hints.get_mut(&of_twin).unwrap().due = now + 1;
+                    }
+                }
+                assert_eq!(self.replica.overdue_hints(now), Vec::new());
             }
             Step::Meta(bytes) => {
                 self.replica.put_meta("clocks", &bytes);
@@ -306,7 +350,7 @@ impl Side {
                 self.engine.crash();
                 self.replica = Replica::open(self.engine.clone(), partitions()).unwrap();
                 self.actor.incarnation += 1;
-                (self.twin, self.committed) = (self.synced.clone(), self.synced.clone());
+                (self.twin, self.committed) = (self.synced.read_again(), self.synced.clone());
             }
         }
     }
@@ -327,7 +371,7 @@ impl Side {
             "nothing is answered from clocks that claim too much"
         );
         self.replica.reload().unwrap();
-        self.twin = self.committed.clone();
+        self.twin = self.committed.read_again();
     }
 
     fn check(&self) {
@@ -432,6 +476,29 @@ impl Side {
         }
     }
 
+    /// What expires is found a piece at a time, in order of time.
+    fn check_expiring(&self) {
+        for until in [0, 10, u64::MAX] {
+            let (mut found, mut last) = (Vec::<Expiring>::new(), None);
+            while let [next] = &self.replica.expiring(last.as_ref(), until, 1).unwrap()[..] {
+                last = Some(next.clone());
+                found.push(next.clone());
+            }
+            assert_eq!(self.replica.expiring(None, until, 99).unwrap(), found);
+            assert!(found.is_sorted_by_key(|expiring| expiring.expires));
+            let mut found: Vec<_> = found.into_iter().map(|found| (found.expires, found.address)).collect();
+            let expected = (0..8).filter_map(|key| {
+                let (versions, _) = self.twin.objects.get(&key)?;
+                let first = versions.values().filter_map(|(_, expires)| *expires).min();
+                first.filter(|first| *first < until).map(|first| (first, address(key)))
+            });
+            let mut expected: Vec<_> = expected.collect();
+            found.sort_by_key(|(expires, address)| (*expires, address.scope()));
+            expected.sort_by_key(|(expires, address)| (*expires, address.scope()));
+            assert_eq!(found, expected);
+        }
+    }
+
     /// The log holds exactly the dots of the clocks, each with its key.
     fn check_log(&mut self) {
         self.replica.commit().unwrap();
@@ -482,6 +549,7 @@ proptest! {
         }
         for side in &mut sides {
             side.check_log();
+            side.check_expiring();
         }
     }
 }

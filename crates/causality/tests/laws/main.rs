@@ -3,6 +3,7 @@
 
 mod codec;
 mod context;
+mod expiry;
 mod object;
 mod time;
 mod token;

@@ -3,7 +3,9 @@
 
 mod closing;
 mod declarations;
+mod expiry;
 mod failures;
+mod handoff;
 mod identity;
 mod requests;
 mod review;

@@ -242,6 +242,17 @@ fn a_listing_goes_around_a_node_whose_index_is_damaged() {
         world.engine(id(damaged)).apply(batch).unwrap();
         let page = world.list(id("n1"), "", 100).unwrap();
         assert_eq!(page.keys.len(), 20);
+        let _ = world.list(id(damaged), "", 100);
+        world.advance(10 * SECOND);
+        assert_eq!(world.metric(id(damaged), "partitions_in_doubt"), 0);
+        let met = world.metric(id(damaged), "damaged_records_total");
+        assert!(met > 0);
+        assert_eq!(world.list(id(damaged), "", 100).unwrap().keys.len(), 20);
+        assert_eq!(
+            world.metric(id(damaged), "damaged_records_total"),
+            met,
+            "it is met once"
+        );
     }
 }
 

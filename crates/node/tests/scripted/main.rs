@@ -97,6 +97,7 @@ stories! {
     condition
     listing
     expired
+    expiry
     bucket
     outcome
 }

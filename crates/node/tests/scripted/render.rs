@@ -23,6 +23,13 @@ impl Names {
         let (asker, number) = match message {
             Message::Write { request: 0, .. } => return "Repair".to_owned(),
             Message::Hint { sequence, .. } => return format!("Hint {}", self.hint(from, *sequence)),
+            Message::HintsWait { offers } => {
+                let sequences = offers.iter().map(|offer| offer.sequence);
+                return format!("HintsWait {}", self.hint_list(from, sequences));
+            }
+            Message::HintsWanted { sequences } => {
+                return format!("HintsWanted {}", self.hint_list(to, sequences.iter().copied()));
+            }
             Message::HintTaken { sequence } => return format!("HintTaken {}", self.hint(to, *sequence)),
             Message::Forward { id, .. } => (id.origin, id.number),
             Message::Forwarded { number, .. } => (to, *number),
@@ -39,6 +46,16 @@ impl Names {
             other => return other.kind().to_owned(),
         };
         format!("{} {}", message.kind(), self.request(asker, number))
+    }
+
+    fn hint_list(&mut self, keeper: NodeId, sequences: impl Iterator<Item = u64>) -> String {
+        let numbers: Vec<String> = sequences
+            .map(|sequence| self.hint(keeper, sequence).to_string())
+            .collect();
+        match numbers.is_empty() {
+            true => "none".to_owned(),
+            false => numbers.join(", "),
+        }
     }
 
     /// What the message says.
@@ -113,8 +130,13 @@ impl Names {
                     format!("close [{}]", partitions.join(", "))
                 }
             },
-            Message::HintCredit { bytes } => format!("{} MiB", bytes >> 20),
-            Message::Declared { .. } | Message::HintsWait { .. } | Message::HintTaken { .. } => String::new(),
+            Message::HintsWait { offers } => {
+                let shown = offers
+                    .iter()
+                    .map(|offer| format!("{} {}", wire_key(&offer.at), self.context(&offer.dots)));
+                shown.collect::<Vec<_>>().join(", ")
+            }
+            Message::Declared { .. } | Message::HintsWanted { .. } | Message::HintTaken { .. } => String::new(),
         }
     }
 

@@ -8,8 +8,8 @@ use annulus_coordinator::{
 };
 use annulus_membership::{Advertised, ClusterId, Formation, Gossip, Hello, MemberRecord, Secret, Witnessed};
 use annulus_protocol::{
-    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, ClosingStep, Delta, Known, Message, PartitionClock,
-    PartitionDots, Refusal, RequestId, StreamWant, Want, WireKey, WriteIdentity,
+    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, ClosingStep, Delta, HintOffer, Known, Message,
+    PartitionClock, PartitionDots, Refusal, RequestId, StreamWant, Want, WireKey, WriteIdentity,
 };
 use annulus_ring::{Bucket, Capacity, Key, Member, NodeId, NodeName, PartitionId};
 use bytes::Bytes;
@@ -253,8 +253,18 @@ pub(crate) fn messages() -> Vec<Message> {
             request: 5,
             result: Ok((vec![key()], Some(Bytes::from_static(b"2026/d")))),
         },
-        Message::HintsWait { bytes: 70_000 },
-        Message::HintCredit { bytes: 65_536 },
+        Message::HintsWait {
+            offers: vec![HintOffer {
+                sequence: 12,
+                at: at(),
+                dots: object().dots().collect(),
+                live: object().dots().collect(),
+                context: object().context().clone(),
+            }],
+        },
+        Message::HintsWanted {
+            sequences: vec![12, 70_000],
+        },
         Message::Hint {
             sequence: 12,
             delta: delta(),
@@ -265,6 +275,7 @@ pub(crate) fn messages() -> Vec<Message> {
                 incarnation: 300,
                 batch: 70_000,
             },
+            wall_millis: 1_800_000_000_000,
             ranges: vec![ClockRange {
                 n: 3,
                 first: 64,

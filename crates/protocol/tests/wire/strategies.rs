@@ -11,8 +11,8 @@ use annulus_membership::{
     Advertised, Candidate, ClusterId, Digest, Formation, Gossip, Hello, MemberRecord, Secret, ShownVote, Witnessed,
 };
 use annulus_protocol::{
-    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, ClosingStep, Delta, Known, Message, PartitionClock,
-    PartitionDots, Refusal, RequestId, StreamWant, Want, WireKey, WriteIdentity,
+    BucketRecord, Caught, CaughtObject, CaughtPart, ClockRange, ClosingStep, Delta, HintOffer, Known, Message,
+    PartitionClock, PartitionDots, Refusal, RequestId, StreamWant, Want, WireKey, WriteIdentity,
 };
 use annulus_ring::{Bucket, Capacity, Key, Member, NodeId, NodeName, PartitionId, Partitions};
 use bytes::Bytes;
@@ -165,6 +165,16 @@ fn caught() -> impl Strategy<Value = Caught> {
 
 fn delta() -> impl Strategy<Value = Delta> {
     (wire_key(), context(), object()).prop_map(|(at, dots, object)| Delta { at, dots, object })
+}
+
+fn hint_offer() -> impl Strategy<Value = HintOffer> {
+    (number(), wire_key(), context(), context(), context()).prop_map(|(sequence, at, dots, live, context)| HintOffer {
+        sequence,
+        at,
+        dots,
+        live,
+        context,
+    })
 }
 
 fn level() -> impl Strategy<Value = Level> {
@@ -397,11 +407,17 @@ fn data() -> impl Strategy<Value = Message> {
             }
         ),
         (number(), result(known)).prop_map(|(request, result)| Message::ReadDone { request, result }),
-        number().prop_map(|bytes| Message::HintsWait { bytes }),
-        number().prop_map(|bytes| Message::HintCredit { bytes }),
+        vec(hint_offer(), 0..3).prop_map(|offers| Message::HintsWait { offers }),
+        vec(number(), 0..5).prop_map(|sequences| Message::HintsWanted { sequences }),
         (number(), delta()).prop_map(|(sequence, delta)| Message::Hint { sequence, delta }),
         number().prop_map(|sequence| Message::HintTaken { sequence }),
-        (witnessed(), vec(clock_range(), 0..3)).prop_map(|(durable, ranges)| Message::ClockHashes { durable, ranges }),
+        (witnessed(), number(), vec(clock_range(), 0..3)).prop_map(|(durable, wall_millis, ranges)| {
+            Message::ClockHashes {
+                durable,
+                wall_millis,
+                ranges,
+            }
+        }),
         (any::<bool>(), vec(partition_clock(), 0..3)).prop_map(|(answer, clocks)| Message::Clocks { answer, clocks }),
         (number(), vec(want(), 0..3)).prop_map(|(request, wants)| Message::CatchUp { request, wants }),
         (number(), vec(caught(), 0..3)).prop_map(|(request, caught)| Message::CaughtUp { request, caught }),

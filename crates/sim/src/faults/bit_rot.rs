@@ -13,7 +13,7 @@ impl Fault for BitRot {
     }
 
     fn about(&self) -> &'static str {
-        "a bit of some stored objects of one disk flips"
+        "a bit of some stored objects of one disk flips, and of a hint"
     }
 
     fn weakens(&self) -> Weakens {
@@ -24,6 +24,9 @@ impl Fault for BitRot {
         let node = dice.node(world);
         for _ in 0..1 + dice.below(3) {
             world.processes[node].disk.rot(Space::Object, dice.below(u64::MAX));
+        }
+        if dice.chance(30) {
+            world.processes[node].disk.rot(Space::Hint, dice.below(u64::MAX));
         }
     }
 }

@@ -11,7 +11,7 @@ const KINDS: [&str; 6] = [
     "ReadDone",
     "HintTaken",
     "Listed",
-    "HintCredit",
+    "HintsWanted",
 ];
 
 impl Fault for LostAnswer {

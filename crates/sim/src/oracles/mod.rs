@@ -5,6 +5,7 @@ pub(crate) mod clocks;
 pub(crate) mod dots;
 pub(crate) mod durable;
 pub(crate) mod epochs;
+pub(crate) mod expired;
 pub(crate) mod hints;
 pub(crate) mod owners;
 pub(crate) mod typed;

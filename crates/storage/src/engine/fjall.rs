@@ -92,7 +92,7 @@ impl FjallOptions {
     fn memtable_bytes(self, space: Space) -> u64 {
         match space {
             Space::Object => self.memtable_bytes,
-            Space::Index | Space::Log | Space::Hint | Space::Meta => self.memtable_bytes / 4,
+            Space::Index | Space::Log | Space::Hint | Space::Meta | Space::Expiry => self.memtable_bytes / 4,
         }
     }
 
@@ -422,8 +422,8 @@ fn open_database(path: &Path, options: FjallOptions) -> Result<(Database, [Keysp
             .max_journaling_size(JOURNALS_BYTES)
             .open()?;
         let keyspace = |space: Space| database.keyspace(space.name(), || options.keyspace(space));
-        let [object, index, log, hint, meta] = Space::ALL.map(keyspace);
-        Ok((database, [object?, index?, log?, hint?, meta?]))
+        let [object, index, log, hint, meta, expiry] = Space::ALL.map(keyspace);
+        Ok((database, [object?, index?, log?, hint?, meta?, expiry?]))
     };
     catch_unwind(AssertUnwindSafe(open))
         .map_err(|_| EngineError::Corrupt {

@@ -37,11 +37,20 @@ pub enum Space {
     Hint = 4,
     /// Small named records: clock checkpoints, counters, what the node wants kept.
     Meta = 5,
+    /// Objects with a version that expires, in order of time.
+    Expiry = 6,
 }
 
 impl Space {
     /// Every space, in the order of its tag.
-    pub const ALL: [Space; 5] = [Space::Object, Space::Index, Space::Log, Space::Hint, Space::Meta];
+    pub const ALL: [Space; 6] = [
+        Space::Object,
+        Space::Index,
+        Space::Log,
+        Space::Hint,
+        Space::Meta,
+        Space::Expiry,
+    ];
 
     /// The byte that stands for this space on disk.
     pub const fn tag(self) -> u8 {
@@ -56,6 +65,7 @@ impl Space {
             Space::Log => "log",
             Space::Hint => "hint",
             Space::Meta => "meta",
+            Space::Expiry => "expiry",
         }
     }
 }

@@ -9,29 +9,27 @@ use bytes::Bytes;
 
 use super::Replica;
 use crate::engine::{Engine, EngineError, Space};
-use crate::hints::{self, Hint, HintCount, HintError, StoredHint};
+use crate::hints::{self, Hint, HintCount, HintError, OverdueHint, StoredHint};
 use crate::record;
 
 impl<E: Engine> Replica<E> {
+    /// What is damaged is noted, and keeps nothing else from being read.
     pub(super) fn load_hints(&mut self) -> Result<(), EngineError> {
         self.hints.reset();
-        let (hints, partitions) = (&mut self.hints, self.partitions);
-        let mut result = Ok(());
+        let (hints, damaged, partitions) = (&mut self.hints, self.damaged_hints.get_mut(), self.partitions);
+        damaged.clear();
         self.engine.scan(Space::Hint, &[], None, &mut |key, frame| {
-            let loaded = hints::parse_key(key).and_then(|(owner, sequence)| {
-                let hint = read_hint(key, Bytes::copy_from_slice(frame), partitions)?;
-                hints.insert(owner, sequence, &hint, frame.len());
-                Ok(())
-            });
-            match loaded {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    result = Err(error);
-                    ControlFlow::Break(())
+            let place = hints::parse_key(key);
+            let hint = read_hint(key, Bytes::copy_from_slice(frame), partitions);
+            match (place, hint) {
+                (Some((owner, sequence)), Ok(hint)) => hints.insert(owner, sequence, &hint, frame.len()),
+                (place, _) => {
+                    place.into_iter().for_each(|(_, sequence)| hints.skip(sequence));
+                    damaged.insert(Bytes::copy_from_slice(key));
                 }
             }
-        })?;
-        result
+            ControlFlow::Continue(())
+        })
     }
 
     /// Keeps a write for an owner that is away: `delta` is what it will join, filled.
@@ -70,11 +68,8 @@ impl<E: Engine> Replica<E> {
         let mut bytes = 0;
         for sequence in self.hints.after(owner, after_sequence) {
             let hint = match self.stored_hint(owner, sequence) {
-                Err(error @ EngineError::Damaged { .. }) => {
-                    // It keeps nobody else's hint back.
-                    tracing::warn!(%owner, sequence, %error, "a hint cannot be delivered");
-                    continue;
-                }
+                // It keeps nobody else's hint back.
+                Err(EngineError::Damaged { .. }) => continue,
                 hint => hint?,
             };
             let StoredHint {
@@ -105,11 +100,31 @@ impl<E: Engine> Replica<E> {
 
     fn stored_hint(&self, owner: NodeId, sequence: u64) -> Result<StoredHint, EngineError> {
         let key = hints::key(owner, sequence);
-        let payload = self.staged.read(&self.engine, Space::Hint, &key)?;
-        let payload = payload.ok_or_else(|| record::damaged(Space::Hint, &key, "the engine has lost it"))?;
-        record::decode(Space::Hint, &key, payload, |reader| {
-            StoredHint::decode(reader, self.partitions)
-        })
+        let payload = self.staged.read(&self.engine, Space::Hint, &key);
+        let hint = payload.and_then(|payload| {
+            let payload = payload.ok_or_else(|| record::damaged(Space::Hint, &key, "the engine has lost it"))?;
+            record::decode(Space::Hint, &key, payload, |reader| {
+                StoredHint::decode(reader, self.partitions)
+            })
+        });
+        if matches!(hint, Err(EngineError::Damaged { .. })) {
+            self.damaged_hints.borrow_mut().insert(key);
+        }
+        hint
+    }
+
+    /// Drops the hints that were found to be damaged, and says for whom they were, as far as that can be said.
+    pub fn drop_damaged_hints(&mut self) -> Vec<Option<NodeId>> {
+        let damaged = self.damaged_hints.take().into_iter();
+        let dropped = damaged.map(|key| {
+            let place = hints::parse_key(&key);
+            if let Some((owner, sequence)) = place {
+                self.hints.remove(owner, sequence);
+            }
+            self.staged.delete(Space::Hint, key);
+            place.map(|(owner, _)| owner)
+        });
+        dropped.collect()
     }
 
     /// Drops a hint: it was delivered. One that is gone already is fine.
@@ -119,13 +134,14 @@ impl<E: Engine> Replica<E> {
         }
     }
 
-    /// Drops hints whose deadline has passed, a bounded number a call (4096), and says how many.
-    pub fn expire_hints(&mut self, wall_ms: u64) -> usize {
-        let expired = self.hints.expired(wall_ms);
-        for (owner, sequence) in &expired {
-            self.forget_hint(*owner, *sequence);
-        }
-        expired.len()
+    /// Hints that have waited past their deadline, the oldest first, at most 4096.
+    pub fn overdue_hints(&self, wall_ms: u64) -> Vec<OverdueHint> {
+        self.hints.overdue(wall_ms)
+    }
+
+    /// Gives a hint until this time before it is overdue again; a restart forgets that.
+    pub fn postpone_hint(&mut self, hint: OverdueHint, until_wall_ms: u64) {
+        self.hints.postpone(hint.owner, hint.sequence, until_wall_ms);
     }
 
     /// How many hints each owner has.

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use annulus_causality::{CausalContext, DecodeError, Object, Reader, put_u8, put_varint};
-use annulus_ring::PartitionId;
+use annulus_ring::{Address, PartitionId};
 use bytes::Bytes;
 
-use super::{CLOCKS, Replica, SCOPE_OFFSET, position_of};
+use super::{CLOCKS, Replica, SCOPE_OFFSET, expiry, object_key, position_of};
 use crate::engine::{Engine, EngineError, Space};
 use crate::fingerprint::{self, SUB_RANGES, sub_range_of};
+use crate::index::{self, Liveness};
 use crate::record::{self, put_partition, read_partition};
 
 const DOUBTS: &[u8] = b"doubts";
@@ -124,20 +125,45 @@ impl<E: Engine> Replica<E> {
         self.staged.put(Space::Meta, Bytes::from_static(DOUBTS), frame);
     }
 
+    /// What the index says of this key cannot be read: [`Replica::doubt`] of its partition mends that.
+    pub fn distrust_index(&mut self, address: &Address) {
+        self.lost.get_mut().insert(object_key(address));
+    }
+
     /// Something that a partition should hold is not there, or damaged: its clock is from now on what its live versions prove, and it is
-    /// in doubt. Damaged records are dropped, as they answer for nothing.
+    /// in doubt. Damaged records are dropped, as they answer for nothing, and what the indexes say of its keys is written anew.
     pub fn doubt(&mut self, partition: PartitionId) -> Result<(), EngineError> {
         self.check()?;
         let mut proof = Proof::default();
         for index in 0..SUB_RANGES {
             self.prove_sub_range(partition, index, &mut proof)?;
         }
-        for key in self.lost.take() {
-            self.staged.delete(Space::Index, key.slice(SCOPE_OFFSET..));
-        }
+        let is_here = |key: &Bytes| key[0] == partition.n && self.partitions.of(position_of(key)) == partition.index;
+        let lost = self.lost.get_mut().extract_if(.., |key| is_here(key));
+        lost.for_each(|key| self.staged.delete(Space::Index, key.slice(SCOPE_OFFSET..)));
         self.believe(partition, proof);
+        self.index_anew(partition)?;
         self.doubts.set(partition, true);
         self.stage_doubts();
+        Ok(())
+    }
+
+    /// Writes what the indexes should say of a partition's objects.
+    fn index_anew(&mut self, partition: PartitionId) -> Result<(), EngineError> {
+        for index in 0..SUB_RANGES {
+            let (from, until) = (
+                self.sub_range_start(partition, index),
+                self.sub_range_start(partition, index + 1),
+            );
+            let (frames, _) = self.frames(&from, &until, usize::MAX)?;
+            for (key, frame) in frames {
+                let payload = record::open(Space::Object, &key, frame)?;
+                let object = record::decode(Space::Object, &key, payload, Object::decode)?;
+                let scope = key.slice(SCOPE_OFFSET..);
+                index::stage(&mut self.staged, scope, Liveness::Absent, Liveness::of(&object));
+                expiry::stage(&mut self.staged, &key, None, &object);
+            }
+        }
         Ok(())
     }
 
