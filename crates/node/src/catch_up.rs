@@ -15,7 +15,7 @@ use annulus_causality::{CausalContext, Instant};
 use annulus_membership::Witnessed;
 use annulus_protocol::{ClockRange, Message, PartitionClock, SUB_RANGES};
 use annulus_ring::{NodeId, PartitionId};
-use annulus_storage::Engine;
+use annulus_storage::{Engine, clock_hash};
 
 use crate::io::Effect;
 use crate::memory;
@@ -63,20 +63,37 @@ struct Asked {
 }
 
 /// What is known of one co-owner while its link is up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct CoOwner {
     /// The clocks that it told of last.
     told: BTreeMap<PartitionId, CausalContext>,
+    /// The hashes of the clocks that it was told of last.
+    said: BTreeMap<PartitionId, u64>,
     wanted: BTreeMap<PartitionId, Wanted>,
     asked: Option<Asked>,
-    /// Clocks have been found equal, or fetched, since the link came up: what differs from now on is probably on its way.
-    is_current: bool,
+    /// What differs from now on is probably on its way, and until then was missed while there was no link.
+    current_from: Instant,
+}
+
+impl CoOwner {
+    /// First heard of on this link.
+    fn new(now: Instant) -> CoOwner {
+        CoOwner {
+            told: BTreeMap::new(),
+            said: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            asked: None,
+            current_from: now + GRACE,
+        }
+    }
 }
 
 /// The state of catching up, all of which a restart may forget.
 #[derive(Debug)]
 pub(crate) struct CatchUp {
     peers: BTreeMap<NodeId, CoOwner>,
+    /// Who has begun to compare while there was no link to answer by.
+    unanswered: BTreeSet<NodeId>,
     /// With whom a partition in doubt has caught up since it came into doubt.
     pub(crate) caught: BTreeMap<PartitionId, BTreeSet<NodeId>>,
     /// From whom a partition is being streamed.
@@ -119,6 +136,7 @@ impl CatchUp {
     pub(crate) fn starting(now: Now, random: u64) -> CatchUp {
         CatchUp {
             peers: BTreeMap::new(),
+            unanswered: BTreeSet::new(),
             caught: BTreeMap::new(),
             streams: BTreeMap::new(),
             shared: Shared::default(),
@@ -186,11 +204,14 @@ impl CatchUp {
 }
 
 impl<E: Engine> Node<E> {
-    /// A link came up: the clocks are compared at once.
+    /// A link came up: the clocks are compared at once. One of the two begins, so that nothing is said twice; the other only where
+    /// the first could not be answered.
     pub(crate) fn catch_up_with(&mut self, peer: NodeId, out: &mut Vec<Effect>) {
         self.drop_co_owner(peer);
         self.refresh_shared();
-        self.send_roots(peer, out);
+        if self.catch_up.unanswered.remove(&peer) || self.me > peer {
+            self.send_roots(peer, out);
+        }
     }
 
     /// The link went down: nothing that was asked will be answered.
@@ -291,11 +312,7 @@ impl<E: Engine> Node<E> {
 
     fn clock_range(&self, peer: NodeId, n: u8, first: u32, count: u32) -> ClockRange {
         let indexes = self.catch_up.shared.range(peer, n, first, count).iter();
-        let hashes = indexes.map(|&index| match self.replica.clock_hash(PartitionId { n, index }) {
-            0 => 0,
-            // So that two partitions with each other's clocks are not taken for equal.
-            hash => hash.rotate_left(index % 64).wrapping_mul(2 * u64::from(index) + 1),
-        });
+        let hashes = indexes.map(|&index| in_range(index, self.replica.clock_hash(PartitionId { n, index })));
         ClockRange {
             n,
             first,
@@ -313,6 +330,10 @@ impl<E: Engine> Node<E> {
         out: &mut Vec<Effect>,
     ) {
         self.witness.saw(from, durable);
+        if !self.is_reachable(from) {
+            self.catch_up.unanswered.insert(from);
+            return;
+        }
         self.refresh_shared();
         let mut parts = Vec::new();
         let mut clocks = Vec::new();
@@ -330,7 +351,11 @@ impl<E: Engine> Node<E> {
                     self.clock_range(from, n, start, count)
                 }));
             } else if self.catch_up.shared.contains(from, PartitionId { n, index: first }) {
-                clocks.push(PartitionId { n, index: first });
+                let partition = PartitionId { n, index: first };
+                match self.is_said_and_told(from, partition, range.hash) {
+                    Some(told) => self.is_told(now, from, partition, told),
+                    None => clocks.push(partition),
+                }
             }
             if parts.len() >= MAX_RANGES {
                 out.push(self.clock_hashes(from, std::mem::take(&mut parts)));
@@ -343,9 +368,22 @@ impl<E: Engine> Node<E> {
         self.ask_if_due(now, from, out);
     }
 
-    fn tell_clocks(&self, to: NodeId, answer: bool, partitions: Vec<PartitionId>, out: &mut Vec<Effect>) {
+    /// The peer's clock of a partition, where each of the two has told the other and both are what they were.
+    fn is_said_and_told(&self, peer: NodeId, partition: PartitionId, hash: u64) -> Option<CausalContext> {
+        let co_owner = self.catch_up.peers.get(&peer)?;
+        let told = co_owner.told.get(&partition)?;
+        let is_said = co_owner.said.get(&partition) == Some(&self.replica.clock_hash(partition));
+        (is_said && in_range(partition.index, clock_hash(told)) == hash).then(|| told.clone())
+    }
+
+    fn tell_clocks(&mut self, to: NodeId, answer: bool, partitions: Vec<PartitionId>, out: &mut Vec<Effect>) {
+        if partitions.is_empty() {
+            return;
+        }
         let mut clocks = Vec::new();
         let mut bytes = 0;
+        let now = self.now.monotonic;
+        let said = &mut self.catch_up.peers.entry(to).or_insert_with(|| CoOwner::new(now)).said;
         let mut send = |clocks: &mut Vec<PartitionClock>| {
             let clocks = std::mem::take(clocks);
             out.push(Effect::Send {
@@ -355,6 +393,7 @@ impl<E: Engine> Node<E> {
         };
         for partition in partitions {
             let clock = self.replica.clock(partition).clone();
+            said.insert(partition, self.replica.clock_hash(partition));
             bytes += 16 + 24 * clock.spans().count();
             clocks.push(PartitionClock { partition, clock });
             if bytes >= CLOCKS_BYTES {
@@ -373,8 +412,8 @@ impl<E: Engine> Node<E> {
         for partition in indexes.into_iter().map(|index| PartitionId { n, index }) {
             let clock = self.replica.clock(partition);
             if !clock.is_empty() {
-                let co_owner = self.catch_up.peers.entry(peer).or_default();
-                co_owner.is_current = true;
+                let now = self.now.monotonic;
+                let co_owner = self.catch_up.peers.entry(peer).or_insert_with(|| CoOwner::new(now));
                 if co_owner.told.get(&partition) != Some(clock) {
                     co_owner.told.insert(partition, clock.clone());
                 }
@@ -424,11 +463,12 @@ impl<E: Engine> Node<E> {
     /// What a peer has of a partition.
     fn is_told(&mut self, now: Now, peer: NodeId, partition: PartitionId, clock: CausalContext) {
         let lacks = !clock.is_subset(self.replica.clock(partition));
-        let co_owner = self.catch_up.peers.entry(peer).or_default();
+        let now = now.monotonic;
+        let co_owner = self.catch_up.peers.entry(peer).or_insert_with(|| CoOwner::new(now));
         if lacks {
-            let due = match co_owner.is_current {
-                true => now.monotonic + GRACE,
-                false => now.monotonic,
+            let due = match co_owner.current_from <= now {
+                true => now + GRACE,
+                false => now,
             };
             co_owner.wanted.entry(partition).or_insert_with(|| Wanted {
                 clock: clock.clone(),
@@ -472,4 +512,9 @@ impl<E: Engine> Node<E> {
             .flat_map(|cluster| cluster.ring.preference_list(partition).owners);
         owners.copied().filter(|owner| *owner != self.me).collect()
     }
+}
+
+/// What a partition's hash adds to a range's: two partitions with each other's clocks must not be taken for equal.
+fn in_range(index: u32, hash: u64) -> u64 {
+    hash.rotate_left(index % 64).wrapping_mul(2 * u64::from(index) + 1)
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::load::{self, key};
 use super::measured::{Measured, Unit};
+use super::probe::CATCH_UP;
 use super::{BUCKET, LARGE, SMALL, Stage, VICTIM};
 use crate::trouble::Trouble;
 
@@ -38,9 +39,17 @@ async fn away(stage: &mut Stage, name: &str, writes: u64, bytes: usize) -> Resul
     Ok(Return {
         taken,
         equal: linked.elapsed().as_secs_f64(),
-        bytes: stage.probe.catch_up_bytes().await - before,
+        bytes: told(before, stage.probe.catch_up_bytes().await),
         sent: stage.probe.all(SENT).await - sent,
     })
+}
+
+/// The sum of what came between two looks, which is told kind by kind to who watches.
+fn told(before: [f64; CATCH_UP.len()], after: [f64; CATCH_UP.len()]) -> f64 {
+    let each: Vec<f64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+    let kinds: Vec<String> = CATCH_UP.iter().zip(&each).map(|(kind, bytes)| format!("{kind} {bytes}")).collect();
+    eprintln!("bytes sent: {}", kinds.join(", "));
+    each.iter().sum()
 }
 
 pub(super) async fn few(stage: &mut Stage, measured: &mut Measured, keys: u64) -> Result<(), Trouble> {

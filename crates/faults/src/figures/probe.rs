@@ -10,7 +10,7 @@ use crate::modes::client;
 use crate::trouble::Trouble;
 
 /// Messages by which owners catch up with each other.
-const CATCH_UP: [&str; 4] = ["ClockHashes", "Clocks", "CatchUp", "CaughtUp"];
+pub(super) const CATCH_UP: [&str; 4] = ["ClockHashes", "Clocks", "CatchUp", "CaughtUp"];
 
 /// Asks each node.
 pub(super) struct Probe {
@@ -42,15 +42,17 @@ impl Probe {
         total
     }
 
-    /// Bytes of all that nodes have sent to each other to catch up, frames included.
-    pub(super) async fn catch_up_bytes(&self) -> f64 {
+    /// Bytes of all that nodes have sent to each other to catch up, frames included, by kind of message.
+    pub(super) async fn catch_up_bytes(&self) -> [f64; CATCH_UP.len()] {
         let names = CATCH_UP.map(|kind| format!("annulus_link_bytes_sent_total{{kind=\"{kind}\"}}"));
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut total = 0.0;
+        let mut bytes = [0.0; CATCH_UP.len()];
         for node in 0..NODES {
-            total += self.text(node).await.map_or(0.0, |text| sum(&text, &names));
+            let text = self.text(node).await.unwrap_or_default();
+            for (bytes, name) in bytes.iter_mut().zip(&names) {
+                *bytes += sum(&text, &[name]);
+            }
         }
-        total
+        bytes
     }
 
     /// Waits until the node that was away has links to all others.

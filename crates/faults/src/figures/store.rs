@@ -16,7 +16,7 @@ const BATCHES: [u64; 3] = [1, 8, 32];
 type Numbers = BTreeMap<String, f64>;
 
 fn run(arguments: &Figures, home: &Path, step: &str, sizes: &[u64]) -> Result<Numbers, Trouble> {
-    let directory = home.join(step);
+    let directory = home.join(format!("engine-{step}"));
     let mut command = Command::new(&arguments.replication);
     command.arg(step).arg(&directory);
     command.args(sizes.iter().map(u64::to_string));
