@@ -1,19 +1,19 @@
 //! Owners of a partition compare clocks and fetch what they lack: the cost is that of what is missing, and no command need be run.
 //!
 //! Once a second each node sends every co-owner the hash of the clocks of all partitions that both own. Where it differs the two descend,
-//! range by range, to the clocks of single partitions, and whoever lacks dots asks for their objects, a page at a time: one page a peer is
-//! on its way, and the next is asked for when the last is durable. Nothing is kept at the sender between two pages.
+//! range by range, to the clocks of single partitions, and whoever lacks dots asks for their objects, in pages: a few of a peer are on their
+//! way, and another is asked for when one is durable. Nothing is kept at the sender between two pages.
 
 mod fetch;
 mod lag;
 mod supply;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use annulus_causality::{CausalContext, Instant};
 use annulus_membership::Witnessed;
-use annulus_protocol::{ClockRange, Message, PartitionClock, SUB_RANGES};
+use annulus_protocol::{ClockRange, Message, PartitionClock, SUB_RANGES, Want};
 use annulus_ring::{NodeId, PartitionId};
 use annulus_storage::{Engine, clock_hash};
 
@@ -33,8 +33,13 @@ const RETRY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Of objects in one answer, in bytes: what a node reads or stores of them at once holds nobody up for long.
 const PAGE_BYTES: usize = 128 << 10;
-/// Partitions in one question.
-const MAX_WANTS: usize = 64;
+/// So many questions are answered at once, and one alone while a client waits; between two times a node does what else there is.
+const ANSWERS: usize = 4;
+const BREATH: Duration = Duration::from_millis(1);
+/// Partitions in one question: more than fill a page where much is missing.
+const MAX_WANTS: usize = 8;
+/// Questions to one peer that are not answered, or whose answers are not durable: the disk and the other side work meanwhile.
+const MAX_ASKED: usize = 8;
 /// A range that differs is divided into so many.
 const FAN_OUT: u32 = 16;
 /// Ranges in one message, and about so many bytes of clocks.
@@ -55,7 +60,6 @@ struct Wanted {
 /// A question that was not answered yet.
 #[derive(Debug)]
 struct Asked {
-    request: u64,
     /// Then it is given up.
     until: Instant,
     /// The partitions, each with the fingerprints that were sent; none once its answer came, which is not durable yet.
@@ -70,7 +74,10 @@ struct CoOwner {
     /// The hashes of the clocks that it was told of last.
     said: BTreeMap<PartitionId, u64>,
     wanted: BTreeMap<PartitionId, Wanted>,
-    asked: Option<Asked>,
+    /// By request.
+    asked: BTreeMap<u64, Asked>,
+    /// What it asks for, in the order in which it is answered.
+    asks: VecDeque<(u64, Vec<Want>)>,
     /// What differs from now on is probably on its way, and until then was missed while there was no link.
     current_from: Instant,
 }
@@ -82,7 +89,8 @@ impl CoOwner {
             told: BTreeMap::new(),
             said: BTreeMap::new(),
             wanted: BTreeMap::new(),
-            asked: None,
+            asked: BTreeMap::new(),
+            asks: VecDeque::new(),
             current_from: now + GRACE,
         }
     }
@@ -102,6 +110,8 @@ pub(crate) struct CatchUp {
     next_round: Instant,
     /// What is due and cannot be asked for, as the disk is full or others are asked, is looked at again from then on.
     not_before: Instant,
+    /// When the next question is answered.
+    next_answer: Instant,
     /// The next request's number: no two lives' numbers meet.
     next_request: u64,
     /// Since when the log of a partition has been needed.
@@ -142,6 +152,7 @@ impl CatchUp {
             shared: Shared::default(),
             next_round: now.monotonic + ROUND,
             not_before: now.monotonic,
+            next_answer: now.monotonic,
             next_request: random & FIRST_NUMBER_MASK,
             needed_since: BTreeMap::new(),
             logged: 0,
@@ -149,15 +160,23 @@ impl CatchUp {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let asked = self.peers.values().filter_map(|peer| peer.asked.as_ref());
-        let due = self.peers.values().filter(|peer| peer.asked.is_none());
+        self.looks_at().into_iter().chain(self.answers_at()).min()
+    }
+
+    /// When something is due but an answer.
+    fn looks_at(&self) -> Option<Instant> {
+        let asked = self.peers.values().flat_map(|peer| peer.asked.values());
+        let due = self.peers.values().filter(|peer| peer.asked.len() < MAX_ASKED);
         let due = due.flat_map(|peer| peer.wanted.values().map(|wanted| wanted.due));
         let waits = due.chain(asked.map(|asked| asked.until)).min();
-        waits
-            .map(|at| at.max(self.not_before))
-            .into_iter()
-            .chain([self.next_round])
-            .min()
+        let waits = waits.map(|at| at.max(self.not_before));
+        waits.into_iter().chain([self.next_round]).min()
+    }
+
+    /// When a question is to be answered, if there is any.
+    fn answers_at(&self) -> Option<Instant> {
+        let mut asks = self.peers.values().filter(|peer| !peer.asks.is_empty());
+        asks.next().map(|_| self.next_answer)
     }
 
     /// Whatever a peer has of a partition that this clock lacks is asked for at once, and all of it.
@@ -190,16 +209,11 @@ impl CatchUp {
         self.peers.get_mut(&peer)?.wanted.get_mut(&partition)
     }
 
-    /// Whether a partition is being fetched from another peer than this.
+    /// Whether a partition is being fetched, or streamed from another peer than this.
     fn is_busy(&self, partition: PartitionId, peer: NodeId) -> bool {
-        let asked_of = |other: &CoOwner| {
-            other
-                .asked
-                .as_ref()
-                .is_some_and(|asked| asked.partitions.contains_key(&partition))
-        };
+        let mut asked = self.peers.values().flat_map(|peer| peer.asked.values());
         self.streams.get(&partition).is_some_and(|from| *from != peer)
-            || self.peers.iter().any(|(id, other)| *id != peer && asked_of(other))
+            || asked.any(|asked| asked.partitions.contains_key(&partition))
     }
 }
 
@@ -225,6 +239,10 @@ impl<E: Engine> Node<E> {
 
     /// Does what is due.
     pub(crate) fn catch_up_round(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.answer_if_due(now, out);
+        if self.catch_up.looks_at().is_none_or(|at| now.monotonic < at) {
+            return;
+        }
         self.catch_up.not_before = now.monotonic + PAUSE;
         if self.failed.is_some() || self.cluster.is_none() {
             self.catch_up.next_round = now.monotonic + ROUND;

@@ -357,7 +357,7 @@ impl<E: Engine> Node<E> {
             Message::HintTaken { sequence } => self.on_hint_taken(now, from, sequence, out),
             Message::ClockHashes { durable, ranges } => self.on_clock_hashes(now, from, (durable, ranges), out),
             Message::Clocks { answer, clocks } => self.on_clocks(now, from, (answer, clocks), out),
-            Message::CatchUp { request, wants } => self.on_catch_up(now, from, request, wants, out),
+            Message::CatchUp { request, wants } => self.on_catch_up(now, from, (request, wants), out),
             Message::CaughtUp { request, caught } => self.on_caught_up(now, from, request, caught, out),
         }
     }

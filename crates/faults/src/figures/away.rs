@@ -1,6 +1,6 @@
 //! A node is away while others write: what crosses when it is back, and how soon it is equal.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::load::{self, key};
 use super::measured::{Measured, Unit};
@@ -33,9 +33,11 @@ async fn away(stage: &mut Stage, name: &str, writes: u64, bytes: usize) -> Resul
     stage.cluster.start(VICTIM)?;
     stage.probe.until_linked().await?;
     let linked = Instant::now();
-    stage.probe.until_victim_has(TAKEN, writes as f64).await?;
+    // Who looks costs the node something.
+    let look = Duration::from_micros(20 * writes).clamp(Duration::from_millis(5), Duration::from_millis(200));
+    stage.probe.until_victim_has(TAKEN, writes as f64, look).await?;
     let taken = linked.elapsed().as_secs_f64();
-    stage.probe.until_equal(std::time::Duration::from_millis(20)).await?;
+    stage.probe.until_equal(Duration::from_millis(50)).await?;
     Ok(Return {
         taken,
         equal: linked.elapsed().as_secs_f64(),
@@ -67,7 +69,9 @@ pub(super) async fn many(stage: &mut Stage, measured: &mut Measured, writes: u64
     let what = |what: &str| format!("a node away for {writes} writes of {LARGE} B: {what}");
     measured.count(what("times that an object crosses"), back.sent / writes as f64, 1.0);
     let all = writes as f64 * object as f64;
-    measured.count(what("bytes, by those of bucket, key and value"), back.bytes / all, 1.1);
+    // Of few writes the clocks of all partitions are much.
+    let limit = if writes >= 100_000 { 1.1 } else { 2.0 };
+    measured.count(what("bytes, by those of bucket, key and value"), back.bytes / all, limit);
     measured.plain(what("from link to equal"), back.taken, Unit::Seconds);
     measured.plain(what("MiB a second"), back.bytes / back.taken / f64::from(1 << 20), Unit::Number);
     Ok(())

@@ -63,9 +63,9 @@ impl Probe {
     }
 
     /// Waits until a counter of the node that was away is as high as this.
-    pub(super) async fn until_victim_has(&self, name: &str, value: f64) -> Result<(), Trouble> {
+    pub(super) async fn until_victim_has(&self, name: &str, value: f64, look: Duration) -> Result<(), Trouble> {
         let has = async || self.one(VICTIM, name).await >= value;
-        until(&format!("{name} is not {value}"), Duration::from_millis(10), has).await
+        until(&format!("{name} is not {value}"), look, has).await
     }
 
     /// Waits until every node says that it is equal to all others, that no log is needed and that nothing is in doubt.
@@ -86,7 +86,7 @@ impl Probe {
 
     /// Waits until the node that was wiped has taken part again and doubts nothing.
     pub(super) async fn until_refilled(&self, objects: f64) -> Result<(), Trouble> {
-        until("it is not refilled", Duration::from_millis(50), async || {
+        until("it is not refilled", Duration::from_millis(200), async || {
             let Some(text) = self.text(VICTIM).await else {
                 return false;
             };

@@ -24,7 +24,8 @@ pub(super) async fn measure(arguments: &Figures, home: &Path, measured: &mut Mea
     stage.rest().await?;
     let what = |what: &str| format!("an owner of {objects} keys of {LARGE} B wiped: {what}");
 
-    let alone = refill(&mut stage, objects).await?;
+    wipe(&mut stage).await?;
+    let alone = refill(&stage, objects).await?;
     measured.plain(what("refilled in"), alone.seconds, Unit::Seconds);
     measured.plain(what("cores busy in it meanwhile"), alone.cpu / alone.seconds, Unit::Number);
     stage.rest().await?;
@@ -37,9 +38,10 @@ pub(super) async fn measure(arguments: &Figures, home: &Path, measured: &mut Mea
     };
     tokio::join!(quiet.run(&urls, NAME, objects, LARGE), stop).0?;
     stage.rest().await?;
+    wipe(&mut stage).await?;
     let busy = Foreground::new(arguments.rate);
     let refilled = async {
-        let refilled = refill(&mut stage, objects).await;
+        let refilled = refill(&stage, objects).await;
         busy.stop();
         refilled
     };
@@ -74,12 +76,16 @@ struct Refilled {
     cpu: f64,
 }
 
-async fn refill(stage: &mut Stage, objects: u64) -> Result<Refilled, Trouble> {
+/// Returns once the wiped node has its links again.
+async fn wipe(stage: &mut Stage) -> Result<(), Trouble> {
     stage.cluster.kill(VICTIM);
     let data = stage.cluster.home(VICTIM).join("data");
     fs::remove_dir_all(&data).map_err(|error| Trouble::file(&data, error))?;
     stage.cluster.start(VICTIM)?;
-    stage.probe.until_linked().await?;
+    stage.probe.until_linked().await
+}
+
+async fn refill(stage: &Stage, objects: u64) -> Result<Refilled, Trouble> {
     let process = stage.cluster.pids()[VICTIM].load(Ordering::Relaxed);
     let (linked, cpu) = (Instant::now(), cpu_seconds(process));
     stage.probe.until_refilled(objects as f64 * 0.99).await?;
