@@ -1,6 +1,7 @@
 //! What an operator sees: structured logs on stderr, and the process's own figures beside the node's in `/metrics`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::rc::Rc;
@@ -46,6 +47,8 @@ pub(crate) struct Counters {
     pub(crate) opened: Cell<u64>,
     /// Room on the data directory's file system when it was last looked at, in bytes.
     pub(crate) free_bytes: Cell<u64>,
+    /// Bytes that were given to links, by the kind of message.
+    pub(crate) sent: RefCell<BTreeMap<&'static str, u64>>,
     /// Of the disk's thread.
     pub(crate) syncs: Arc<SyncCounters>,
 }
@@ -55,6 +58,11 @@ impl Counters {
     pub(crate) fn count_round(&self, inputs: usize) {
         self.rounds.set(self.rounds.get() + 1);
         self.inputs.set(self.inputs.get() + inputs as u64);
+    }
+
+    /// Counts a message to a peer.
+    pub(crate) fn count_sent(&self, kind: &'static str, bytes: usize) {
+        *self.sent.borrow_mut().entry(kind).or_default() += bytes as u64;
     }
 }
 
@@ -95,6 +103,7 @@ impl Gauges {
             inputs,
             opened,
             free_bytes,
+            sent,
             syncs,
         } = &self.counters;
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
@@ -168,6 +177,11 @@ impl Gauges {
                 out,
                 "# HELP annulus_{name} {help}\n# TYPE annulus_{name} {kind}\nannulus_{name} {value}"
             );
+        }
+        let name = "annulus_link_bytes_sent_total";
+        let _ = writeln!(out, "# HELP {name} Bytes given to peers' links, by kind of message.\n# TYPE {name} counter");
+        for (kind, bytes) in &*sent.borrow() {
+            let _ = writeln!(out, "{name}{{kind=\"{kind}\"}} {bytes}");
         }
         out
     }

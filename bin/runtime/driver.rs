@@ -132,7 +132,10 @@ impl<E: Engine> Driver<'_, E> {
     fn execute(&mut self, effect: Effect) -> Result<(), Ended> {
         match effect {
             Effect::Reply { id, reply } => self.clients.answer(id, reply),
-            Effect::Send { to, message } => self.links.send(to, &message),
+            Effect::Send { to, message } => {
+                let bytes = self.links.send(to, &message);
+                self.counters.count_sent(message.kind(), bytes);
+            }
             Effect::Connect { address } => self.links.connect(address),
             Effect::Sync { batch } => {
                 self.requested = batch;

@@ -160,17 +160,18 @@ impl Links {
         diallers.shutdown().await;
     }
 
-    /// Adds a message to the peer's next write; dropped where no link is up.
-    pub(crate) fn send(&self, to: NodeId, message: &Message) {
+    /// Adds a message to the peer's next write, and says how many bytes that are; dropped where no link is up.
+    pub(crate) fn send(&self, to: NodeId, message: &Message) -> usize {
         let up = self.up.borrow();
-        let Some(link) = up.get(&to) else { return };
+        let Some(link) = up.get(&to) else { return 0 };
         match link.outbox.append(message) {
-            Ok(()) => {}
+            Ok(bytes) => return bytes,
             Err(OutboxError::Full { .. }) => link.overflowed.notify_one(),
             Err(error) => {
                 tracing::error!(peer = %to, kind = message.kind(), %error, "a message is too large to be sent")
             }
         }
+        0
     }
 
     /// How many links are up, and how many bytes wait in them.

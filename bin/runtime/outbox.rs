@@ -37,17 +37,17 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Adds a message to the next write.
-    pub(crate) fn append(&self, message: &Message) -> Result<(), OutboxError> {
+    /// Adds a message to the next write, and says how many bytes it takes there.
+    pub(crate) fn append(&self, message: &Message) -> Result<usize, OutboxError> {
         let mut waiting = self.waiting.borrow_mut();
-        let before = waiting.len() + self.writing.get();
+        let (length, before) = (waiting.len(), waiting.len() + self.writing.get());
         // What is over the bound by its last message may go; else a message larger than the bound never could.
         if before > MAX_OUTBOX_BYTES {
             return Err(OutboxError::Full { waiting: before });
         }
         append_frame(&mut waiting, |out| message.encode(out))?;
         self.filled.notify_one();
-        Ok(())
+        Ok(waiting.len() - length)
     }
 
     /// Writes what gathers, as one write where the socket takes it, until the socket fails.
@@ -92,7 +92,8 @@ mod tests {
         run(async {
             let outbox = Outbox::default();
             let sent: Vec<_> = (0..100).map(|sequence| Message::HintTaken { sequence }).collect();
-            sent.iter().for_each(|message| outbox.append(message).unwrap());
+            let bytes: usize = sent.iter().map(|message| outbox.append(message).unwrap()).sum();
+            assert_eq!(bytes, outbox.bytes());
             let (near, mut far) = tokio::io::duplex(1 << 20);
             let mut frames = FrameReader::new(MAX_FRAME_BYTES);
             tokio::select! {

@@ -177,7 +177,7 @@ fn two_addresses_of_one_peer_make_one_link_and_its_messages_arrive_in_order() {
         a.links.connect(format!("127.0.0.2:{}", b.port));
         assert_eq!(ups(&a.arrives(|inputs| ups(inputs) == 1).await), 1);
         let sent: Vec<_> = (0..1000).map(|sequence| Message::HintTaken { sequence }).collect();
-        sent.iter().for_each(|message| a.links.send(b.id(), message));
+        sent.iter().for_each(|message| _ = a.links.send(b.id(), message));
         let both = b
             .arrives(|inputs| messages(inputs) == sent.len() && accepted(inputs) == 2)
             .await;

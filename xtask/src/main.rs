@@ -36,6 +36,8 @@ enum Habit {
     BenchSmoke,
     /// A moment of each mode of replication: nodes are killed, and nothing may be lost that was acknowledged on disk.
     ModesSmoke,
+    /// A moment of catching up on a real cluster: counts and bytes are checked, not times.
+    ReplicationSmoke,
     /// A moment of faults on a real cluster: processes killed, frozen, cut off, wiped.
     FaultsSmoke,
     /// Seeds that the simulator runs in CI, and the bugs planted in it.
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Habit::SimSmoke => sim::smoke(),
         Habit::FaultsSmoke => real_processes("scripts/faults"),
         Habit::ModesSmoke => real_processes("scripts/modes"),
+        Habit::ReplicationSmoke => real_processes("scripts/replication"),
         Habit::Ci => ci(),
         Habit::Fmt => cargo(&["fmt", "--all", "--check"]),
         Habit::Clippy => cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
@@ -83,6 +86,7 @@ fn ci() -> Result<(), String> {
     script("scripts/bench", &["smoke"])?;
     sim::smoke()?;
     real_processes("scripts/modes")?;
+    real_processes("scripts/replication")?;
     real_processes("scripts/faults")
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::figures::Figure;
 use crate::nemesis::{self, Needs, Nemesis};
 use crate::network::Means;
 
@@ -24,6 +25,9 @@ pub(crate) enum Command {
     /// Measure the modes of replication: what a PUT takes, and what is lost when nodes are killed
     #[command(after_help = MODES_HELP, args_override_self = true)]
     Modes(Modes),
+    /// Measure what catching up costs: on the wire, in time and on disk
+    #[command(after_help = FIGURES_HELP, args_override_self = true)]
+    Figures(Figures),
     /// List the kinds of faults, and whether each can run here
     List,
 }
@@ -37,6 +41,10 @@ const MODES_HELP: &str = "Each mode has three nodes of its own, on free ports an
     what a process holds, not what it gave to the system: what power loss takes is not measured here.\n\nExit status: 0 where \
     nothing is lost that was acknowledged on disk, 1 where something is, 2 where nothing could be measured, 130 where it \
     was stopped.";
+
+const FIGURES_HELP: &str = "All sizes follow from --keys. Nodes are on free ports, and their directories go with them; what needs no \
+    processes is measured on the engine alone.\n\nExit status: 0 where every figure is what it is to be, 1 where one is not, 2 where \
+    nothing could be measured, 130 where it was stopped.";
 
 #[derive(Args)]
 pub(crate) struct Run {
@@ -115,6 +123,36 @@ pub(crate) struct Modes {
     pub(crate) tested: Tested,
 }
 
+/// What `figures` takes.
+#[derive(Args)]
+pub(crate) struct Figures {
+    /// Keys of which ten differ; a tenth as many writes are missed, a fifth as many objects refilled, ten times as many deleted
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..=100_000_000))]
+    pub(crate) keys: u64,
+    /// What to measure, with commas between; all if left out
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "FIGURE,…")]
+    pub(crate) only: Vec<Figure>,
+    /// Requests a second in the foreground of a refill
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) rate: u32,
+    /// Judge counts and bytes, and no times
+    #[arg(long)]
+    pub(crate) counts_only: bool,
+    /// Where the directories of the nodes are made
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    pub(crate) dir: PathBuf,
+    /// What measures the engine alone: the example `replication` of annulus-storage
+    #[arg(
+        long,
+        env = "ANNULUS_REPLICATION_BIN",
+        default_value = "target/release/examples/replication",
+        value_name = "FILE"
+    )]
+    pub(crate) replication: PathBuf,
+    #[command(flatten)]
+    pub(crate) tested: Tested,
+}
+
 /// How what was measured is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -145,7 +183,7 @@ fn parse_nemesis(name: &str) -> Result<&'static Nemesis, String> {
 impl Modes {
     /// What can be seen to be wrong before anything is started.
     pub(crate) fn complete(&mut self) -> Result<(), String> {
-        self.tested.annulus = program(&self.tested.annulus)?;
+        self.tested.annulus = program("annulus", &self.tested.annulus)?;
         Ok(())
     }
 
@@ -158,19 +196,28 @@ impl Modes {
     }
 }
 
-fn program(named: &Path) -> Result<PathBuf, String> {
+impl Figures {
+    /// What can be seen to be wrong before anything is started.
+    pub(crate) fn complete(&mut self) -> Result<(), String> {
+        self.tested.annulus = program("annulus", &self.tested.annulus)?;
+        self.replication = program("replication", &self.replication)?;
+        Ok(())
+    }
+}
+
+fn program(option: &str, named: &Path) -> Result<PathBuf, String> {
     let file = named.display();
     match named.canonicalize() {
         Ok(path) if path.is_file() => Ok(path),
-        Ok(_) => Err(format!("--annulus {file}: it is no file")),
-        Err(error) => Err(format!("--annulus {file}: {error}; cargo build --release builds it")),
+        Ok(_) => Err(format!("--{option} {file}: it is no file")),
+        Err(error) => Err(format!("--{option} {file}: {error}; cargo build --release builds it")),
     }
 }
 
 impl Run {
     /// What can be seen to be wrong before anything is started; kinds that were left out are filled in.
     pub(crate) fn complete(&mut self) -> Result<(), String> {
-        self.tested.annulus = program(&self.tested.annulus)?;
+        self.tested.annulus = program("annulus", &self.tested.annulus)?;
         if self.nemesis.is_empty() {
             self.nemesis = nemesis::ALL
                 .into_iter()

@@ -4,6 +4,7 @@ mod arguments;
 mod cluster;
 mod dialler;
 mod disk;
+mod figures;
 mod modes;
 mod nemesis;
 mod netns;
@@ -23,7 +24,7 @@ mod world;
 
 use std::process::ExitCode;
 
-use arguments::{Command, Modes, Program, Run};
+use arguments::{Command, Figures, Modes, Program, Run};
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use nemesis::Needs;
@@ -53,6 +54,10 @@ fn main() -> ExitCode {
         Command::List => list(),
         Command::Modes(mut modes) => match modes.complete() {
             Ok(()) => measure(&modes),
+            Err(why) => bad(&why),
+        },
+        Command::Figures(mut figures) => match figures.complete() {
+            Ok(()) => count(&figures),
             Err(why) => bad(&why),
         },
         Command::Run(mut run) => match run.complete() {
@@ -88,6 +93,21 @@ fn measure(modes: &Modes) -> ExitCode {
         Ok(Some(table)) => {
             say(table.show(modes.form()));
             ExitCode::from(u8::from(table.breaks_a_promise()))
+        }
+        Ok(None) => stopped(),
+        Err(trouble) => bad(&trouble.to_string()),
+    }
+}
+
+fn count(figures: &Figures) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return bad(&error.to_string()),
+    };
+    match runtime.block_on(figures::run(figures)) {
+        Ok(Some(measured)) => {
+            say(measured.show());
+            ExitCode::from(u8::from(measured.misses()))
         }
         Ok(None) => stopped(),
         Err(trouble) => bad(&trouble.to_string()),

@@ -1,21 +1,21 @@
 //! Owners of a partition compare clocks and fetch what they lack: the cost is that of what is missing, and no command need be run.
 //!
 //! Once a second each node sends every co-owner the hash of the clocks of all partitions that both own. Where it differs the two descend,
-//! range by range, to the clocks of single partitions, and whoever lacks dots asks for their objects, a page at a time: one page a peer is
-//! on its way, and the next is asked for when the last is durable. Nothing is kept at the sender between two pages.
+//! range by range, to the clocks of single partitions, and whoever lacks dots asks for their objects, in pages: a few of a peer are on their
+//! way, and another is asked for when one is durable. Nothing is kept at the sender between two pages.
 
 mod fetch;
 mod lag;
 mod supply;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use annulus_causality::{CausalContext, Instant};
 use annulus_membership::Witnessed;
-use annulus_protocol::{ClockRange, Message, PartitionClock, SUB_RANGES};
+use annulus_protocol::{ClockRange, Message, PartitionClock, SUB_RANGES, Want};
 use annulus_ring::{NodeId, PartitionId};
-use annulus_storage::Engine;
+use annulus_storage::{Engine, clock_hash};
 
 use crate::io::Effect;
 use crate::memory;
@@ -33,8 +33,13 @@ const RETRY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Of objects in one answer, in bytes: what a node reads or stores of them at once holds nobody up for long.
 const PAGE_BYTES: usize = 128 << 10;
-/// Partitions in one question.
-const MAX_WANTS: usize = 64;
+/// So many questions are answered at once, and one alone while a client waits; between two times a node does what else there is.
+const ANSWERS: usize = 4;
+const BREATH: Duration = Duration::from_millis(1);
+/// Partitions in one question: more than fill a page where much is missing.
+const MAX_WANTS: usize = 8;
+/// Questions to one peer that are not answered, or whose answers are not durable: the disk and the other side work meanwhile.
+const MAX_ASKED: usize = 8;
 /// A range that differs is divided into so many.
 const FAN_OUT: u32 = 16;
 /// Ranges in one message, and about so many bytes of clocks.
@@ -55,7 +60,6 @@ struct Wanted {
 /// A question that was not answered yet.
 #[derive(Debug)]
 struct Asked {
-    request: u64,
     /// Then it is given up.
     until: Instant,
     /// The partitions, each with the fingerprints that were sent; none once its answer came, which is not durable yet.
@@ -63,20 +67,41 @@ struct Asked {
 }
 
 /// What is known of one co-owner while its link is up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct CoOwner {
     /// The clocks that it told of last.
     told: BTreeMap<PartitionId, CausalContext>,
+    /// The hashes of the clocks that it was told of last.
+    said: BTreeMap<PartitionId, u64>,
     wanted: BTreeMap<PartitionId, Wanted>,
-    asked: Option<Asked>,
-    /// Clocks have been found equal, or fetched, since the link came up: what differs from now on is probably on its way.
-    is_current: bool,
+    /// By request.
+    asked: BTreeMap<u64, Asked>,
+    /// What it asks for, in the order in which it is answered.
+    asks: VecDeque<(u64, Vec<Want>)>,
+    /// What differs from now on is probably on its way, and until then was missed while there was no link.
+    current_from: Instant,
+}
+
+impl CoOwner {
+    /// First heard of on this link.
+    fn new(now: Instant) -> CoOwner {
+        CoOwner {
+            told: BTreeMap::new(),
+            said: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            asks: VecDeque::new(),
+            current_from: now + GRACE,
+        }
+    }
 }
 
 /// The state of catching up, all of which a restart may forget.
 #[derive(Debug)]
 pub(crate) struct CatchUp {
     peers: BTreeMap<NodeId, CoOwner>,
+    /// Who has begun to compare while there was no link to answer by.
+    unanswered: BTreeSet<NodeId>,
     /// With whom a partition in doubt has caught up since it came into doubt.
     pub(crate) caught: BTreeMap<PartitionId, BTreeSet<NodeId>>,
     /// From whom a partition is being streamed.
@@ -85,6 +110,8 @@ pub(crate) struct CatchUp {
     next_round: Instant,
     /// What is due and cannot be asked for, as the disk is full or others are asked, is looked at again from then on.
     not_before: Instant,
+    /// When the next question is answered.
+    next_answer: Instant,
     /// The next request's number: no two lives' numbers meet.
     next_request: u64,
     /// Since when the log of a partition has been needed.
@@ -119,11 +146,13 @@ impl CatchUp {
     pub(crate) fn starting(now: Now, random: u64) -> CatchUp {
         CatchUp {
             peers: BTreeMap::new(),
+            unanswered: BTreeSet::new(),
             caught: BTreeMap::new(),
             streams: BTreeMap::new(),
             shared: Shared::default(),
             next_round: now.monotonic + ROUND,
             not_before: now.monotonic,
+            next_answer: now.monotonic,
             next_request: random & FIRST_NUMBER_MASK,
             needed_since: BTreeMap::new(),
             logged: 0,
@@ -131,15 +160,23 @@ impl CatchUp {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let asked = self.peers.values().filter_map(|peer| peer.asked.as_ref());
-        let due = self.peers.values().filter(|peer| peer.asked.is_none());
+        self.looks_at().into_iter().chain(self.answers_at()).min()
+    }
+
+    /// When something is due but an answer.
+    fn looks_at(&self) -> Option<Instant> {
+        let asked = self.peers.values().flat_map(|peer| peer.asked.values());
+        let due = self.peers.values().filter(|peer| peer.asked.len() < MAX_ASKED);
         let due = due.flat_map(|peer| peer.wanted.values().map(|wanted| wanted.due));
         let waits = due.chain(asked.map(|asked| asked.until)).min();
-        waits
-            .map(|at| at.max(self.not_before))
-            .into_iter()
-            .chain([self.next_round])
-            .min()
+        let waits = waits.map(|at| at.max(self.not_before));
+        waits.into_iter().chain([self.next_round]).min()
+    }
+
+    /// When a question is to be answered, if there is any.
+    fn answers_at(&self) -> Option<Instant> {
+        let mut asks = self.peers.values().filter(|peer| !peer.asks.is_empty());
+        asks.next().map(|_| self.next_answer)
     }
 
     /// Whatever a peer has of a partition that this clock lacks is asked for at once, and all of it.
@@ -172,25 +209,23 @@ impl CatchUp {
         self.peers.get_mut(&peer)?.wanted.get_mut(&partition)
     }
 
-    /// Whether a partition is being fetched from another peer than this.
+    /// Whether a partition is being fetched, or streamed from another peer than this.
     fn is_busy(&self, partition: PartitionId, peer: NodeId) -> bool {
-        let asked_of = |other: &CoOwner| {
-            other
-                .asked
-                .as_ref()
-                .is_some_and(|asked| asked.partitions.contains_key(&partition))
-        };
+        let mut asked = self.peers.values().flat_map(|peer| peer.asked.values());
         self.streams.get(&partition).is_some_and(|from| *from != peer)
-            || self.peers.iter().any(|(id, other)| *id != peer && asked_of(other))
+            || asked.any(|asked| asked.partitions.contains_key(&partition))
     }
 }
 
 impl<E: Engine> Node<E> {
-    /// A link came up: the clocks are compared at once.
+    /// A link came up: the clocks are compared at once. One of the two begins, so that nothing is said twice; the other only where
+    /// the first could not be answered.
     pub(crate) fn catch_up_with(&mut self, peer: NodeId, out: &mut Vec<Effect>) {
         self.drop_co_owner(peer);
         self.refresh_shared();
-        self.send_roots(peer, out);
+        if self.catch_up.unanswered.remove(&peer) || self.me > peer {
+            self.send_roots(peer, out);
+        }
     }
 
     /// The link went down: nothing that was asked will be answered.
@@ -203,6 +238,10 @@ impl<E: Engine> Node<E> {
 
     /// Does what is due.
     pub(crate) fn catch_up_round(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.answer_if_due(now, out);
+        if self.catch_up.looks_at().is_none_or(|at| now.monotonic < at) {
+            return;
+        }
         self.catch_up.not_before = now.monotonic + PAUSE;
         if self.failed.is_some() || self.cluster.is_none() {
             self.catch_up.next_round = now.monotonic + ROUND;
@@ -296,11 +335,7 @@ impl<E: Engine> Node<E> {
 
     fn clock_range(&self, peer: NodeId, n: u8, first: u32, count: u32) -> ClockRange {
         let indexes = self.catch_up.shared.range(peer, n, first, count).iter();
-        let hashes = indexes.map(|&index| match self.replica.clock_hash(PartitionId { n, index }) {
-            0 => 0,
-            // So that two partitions with each other's clocks are not taken for equal.
-            hash => hash.rotate_left(index % 64).wrapping_mul(2 * u64::from(index) + 1),
-        });
+        let hashes = indexes.map(|&index| in_range(index, self.replica.clock_hash(PartitionId { n, index })));
         ClockRange {
             n,
             first,
@@ -318,6 +353,10 @@ impl<E: Engine> Node<E> {
         out: &mut Vec<Effect>,
     ) {
         self.witness.saw(from, durable);
+        if !self.is_reachable(from) {
+            self.catch_up.unanswered.insert(from);
+            return;
+        }
         self.refresh_shared();
         let mut parts = Vec::new();
         let mut clocks = Vec::new();
@@ -335,7 +374,11 @@ impl<E: Engine> Node<E> {
                     self.clock_range(from, n, start, count)
                 }));
             } else if self.catch_up.shared.contains(from, PartitionId { n, index: first }) {
-                clocks.push(PartitionId { n, index: first });
+                let partition = PartitionId { n, index: first };
+                match self.is_said_and_told(from, partition, range.hash) {
+                    Some(told) => self.is_told(now, from, partition, told),
+                    None => clocks.push(partition),
+                }
             }
             if parts.len() >= MAX_RANGES {
                 out.push(self.clock_hashes(from, std::mem::take(&mut parts)));
@@ -348,9 +391,22 @@ impl<E: Engine> Node<E> {
         self.ask_if_due(now, from, out);
     }
 
-    fn tell_clocks(&self, to: NodeId, answer: bool, partitions: Vec<PartitionId>, out: &mut Vec<Effect>) {
+    /// The peer's clock of a partition, where each of the two has told the other and both are what they were.
+    fn is_said_and_told(&self, peer: NodeId, partition: PartitionId, hash: u64) -> Option<CausalContext> {
+        let co_owner = self.catch_up.peers.get(&peer)?;
+        let told = co_owner.told.get(&partition)?;
+        let is_said = co_owner.said.get(&partition) == Some(&self.replica.clock_hash(partition));
+        (is_said && in_range(partition.index, clock_hash(told)) == hash).then(|| told.clone())
+    }
+
+    fn tell_clocks(&mut self, to: NodeId, answer: bool, partitions: Vec<PartitionId>, out: &mut Vec<Effect>) {
+        if partitions.is_empty() {
+            return;
+        }
         let mut clocks = Vec::new();
         let mut bytes = 0;
+        let now = self.now.monotonic;
+        let said = &mut self.catch_up.peers.entry(to).or_insert_with(|| CoOwner::new(now)).said;
         let mut send = |clocks: &mut Vec<PartitionClock>| {
             let clocks = std::mem::take(clocks);
             out.push(Effect::Send {
@@ -360,6 +416,7 @@ impl<E: Engine> Node<E> {
         };
         for partition in partitions {
             let clock = self.replica.clock(partition).clone();
+            said.insert(partition, self.replica.clock_hash(partition));
             bytes += 16 + 24 * clock.spans().count();
             clocks.push(PartitionClock { partition, clock });
             if bytes >= CLOCKS_BYTES {
@@ -378,8 +435,8 @@ impl<E: Engine> Node<E> {
         for partition in indexes.into_iter().map(|index| PartitionId { n, index }) {
             let clock = self.replica.clock(partition);
             if !clock.is_empty() {
-                let co_owner = self.catch_up.peers.entry(peer).or_default();
-                co_owner.is_current = true;
+                let now = self.now.monotonic;
+                let co_owner = self.catch_up.peers.entry(peer).or_insert_with(|| CoOwner::new(now));
                 if co_owner.told.get(&partition) != Some(clock) {
                     co_owner.told.insert(partition, clock.clone());
                 }
@@ -434,11 +491,12 @@ impl<E: Engine> Node<E> {
     fn is_told(&mut self, now: Now, peer: NodeId, partition: PartitionId, clock: CausalContext) {
         self.adopt_closed(partition, &clock);
         let lacks = !clock.is_subset(self.replica.clock(partition));
-        let co_owner = self.catch_up.peers.entry(peer).or_default();
+        let now = now.monotonic;
+        let co_owner = self.catch_up.peers.entry(peer).or_insert_with(|| CoOwner::new(now));
         if lacks {
-            let due = match co_owner.is_current {
-                true => now.monotonic + GRACE,
-                false => now.monotonic,
+            let due = match co_owner.current_from <= now {
+                true => now + GRACE,
+                false => now,
             };
             co_owner.wanted.entry(partition).or_insert_with(|| Wanted {
                 clock: clock.clone(),
@@ -482,4 +540,9 @@ impl<E: Engine> Node<E> {
             .flat_map(|cluster| cluster.ring.preference_list(partition).owners);
         owners.copied().filter(|owner| *owner != self.me).collect()
     }
+}
+
+/// What a partition's hash adds to a range's: two partitions with each other's clocks must not be taken for equal.
+fn in_range(index: u32, hash: u64) -> u64 {
+    hash.rotate_left(index % 64).wrapping_mul(2 * u64::from(index) + 1)
 }

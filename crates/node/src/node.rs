@@ -374,7 +374,7 @@ impl<E: Engine> Node<E> {
                 self.on_clock_hashes(now, from, (durable, ranges), out);
             }
             Message::Clocks { answer, clocks } => self.on_clocks(now, from, (answer, clocks), out),
-            Message::CatchUp { request, wants } => self.on_catch_up(now, from, request, wants, out),
+            Message::CatchUp { request, wants } => self.on_catch_up(now, from, (request, wants), out),
             Message::CaughtUp { request, caught } => self.on_caught_up(now, from, request, caught, out),
             Message::Closing { below, ballot, step } => self.on_closing(from, (below, ballot), step, out),
         }

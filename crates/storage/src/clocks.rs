@@ -52,18 +52,12 @@ impl Clocks {
         self.clocks.keys().copied()
     }
 
-    /// `xxh3_64` of the clock's encoding, of which every clock has one; 0 for an empty clock.
+    /// See [`clock_hash`].
     pub(crate) fn hash(&self, partition: PartitionId) -> u64 {
-        let clock = self.get(partition);
-        if clock.is_empty() {
-            return 0;
-        }
         let mut hashes = self.hashes.borrow_mut();
-        *hashes.entry(partition).or_insert_with(|| {
-            let mut encoding = Vec::with_capacity(128);
-            clock.encode(&mut encoding);
-            xxh3_64(&encoding)
-        })
+        *hashes
+            .entry(partition)
+            .or_insert_with(|| clock_hash(self.get(partition)))
     }
 
     /// A dot that was never given out, for a write that may never be stored.
@@ -130,4 +124,15 @@ impl Clocks {
             self.clocks.entry(*partition).or_default().union(dots);
         }
     }
+}
+
+/// `xxh3_64` of the clock's encoding, of which every clock has one; 0 for an empty clock. Equal where the clocks are, but for one chance
+/// in 2⁶⁴.
+pub fn clock_hash(clock: &CausalContext) -> u64 {
+    if clock.is_empty() {
+        return 0;
+    }
+    let mut encoding = Vec::with_capacity(128);
+    clock.encode(&mut encoding);
+    xxh3_64(&encoding)
 }

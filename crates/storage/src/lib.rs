@@ -26,6 +26,7 @@ mod record;
 mod replica;
 mod staged;
 
+pub use clocks::clock_hash;
 pub use directory::DataDirectory;
 pub use engine::{Engine, EngineError, Syncer};
 pub use fingerprint::SUB_RANGES;

@@ -128,7 +128,7 @@ async fn measure(arguments: &Modes, mode: &'static Mode, cluster: &mut Cluster) 
 }
 
 /// A client of one node, that asks once.
-fn client(url: &String) -> Result<Client, Trouble> {
+pub(crate) fn client(url: &String) -> Result<Client, Trouble> {
     let client = Client::builder().attempts(1).build([url]);
     client.map_err(|error| Trouble::NotReady(error.to_string()))
 }

@@ -1,112 +1,103 @@
-//! What a peer has and this node lacks is asked for and taken, a page at a time: the next is asked for when the last is durable.
+//! What a peer has and this node lacks is asked for and taken, in pages: another is asked for when one is durable.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use annulus_causality::Instant;
 use annulus_protocol::{Caught, CaughtObject, CaughtPart, Message, SUB_RANGES, StreamWant, Want};
 use annulus_ring::{NodeId, PartitionId};
 use annulus_storage::{Engine, Streamed, StreamedPart, Supplied};
 
-use super::{Asked, GRACE, MAX_WANTS, PAUSE, RETRY};
+use super::{Asked, GRACE, MAX_ASKED, MAX_WANTS, PAUSE, RETRY};
 use crate::durable::Completion;
 use crate::io::Effect;
 use crate::node::Node;
 use crate::settings::Now;
 
 impl<E: Engine> Node<E> {
-    /// Asks a peer for what it has had for long, if nothing is on its way from there.
+    /// Asks a peer for what it has had for long, as far as enough is not on its way from there.
     pub(super) fn ask_if_due(&mut self, now: Now, peer: NodeId, out: &mut Vec<Effect>) {
+        self.give_up_late(now, peer);
+        while let Some(co_owner) = self.catch_up.peers.get(&peer)
+            && co_owner.asked.len() < MAX_ASKED
+            && self.check_room().is_ok()
+        {
+            let until = now.monotonic + 10 * RETRY;
+            let mut partitions = BTreeMap::new();
+            let mut wants = Vec::new();
+            for partition in self.due_of(now, peer) {
+                let fingerprints = self.replica.fingerprints(partition);
+                partitions.insert(partition, fingerprints);
+                wants.push(self.want_of(partition, peer, fingerprints));
+                self.ask_again(peer, partition, until);
+            }
+            let Some(co_owner) = self.catch_up.peers.get_mut(&peer).filter(|_| !wants.is_empty()) else {
+                return;
+            };
+            self.catch_up.next_request += 1;
+            let request = self.catch_up.next_request;
+            co_owner.asked.insert(request, Asked { until, partitions });
+            out.push(Effect::Send {
+                to: peer,
+                message: Message::CatchUp { request, wants },
+            });
+        }
+    }
+
+    fn give_up_late(&mut self, now: Now, peer: NodeId) {
         let Some(co_owner) = self.catch_up.peers.get_mut(&peer) else {
             return;
         };
-        if co_owner
-            .asked
-            .as_ref()
-            .is_some_and(|asked| asked.until <= now.monotonic)
-        {
-            let late = co_owner
-                .asked
-                .take()
-                .into_iter()
-                .flat_map(|asked| asked.partitions.into_keys());
-            for partition in late.collect::<Vec<_>>() {
-                self.catch_up.streams.remove(&partition);
-                self.ask_again(now, peer, partition, RETRY);
-            }
-            return;
+        let late = co_owner.asked.extract_if(.., |_, asked| asked.until <= now.monotonic);
+        let late = late.flat_map(|(_, asked)| asked.partitions.into_keys());
+        for partition in late.collect::<Vec<_>>() {
+            self.catch_up.streams.remove(&partition);
+            self.ask_again(peer, partition, now.monotonic + RETRY);
         }
-        if co_owner.asked.is_some() || self.check_room().is_err() {
-            return;
-        }
-        let mut partitions = BTreeMap::new();
-        let mut wants = Vec::new();
-        for partition in self.due_of(now, peer) {
-            if self.catch_up.is_busy(partition, peer) {
-                self.ask_again(now, peer, partition, PAUSE);
-                continue;
+    }
+
+    fn want_of(&mut self, partition: PartitionId, peer: NodeId, fingerprints: [u64; SUB_RANGES]) -> Want {
+        let wanted = self.catch_up.wanted(peer, partition);
+        let stream = wanted.is_some_and(|wanted| wanted.streamed).then(|| {
+            self.catch_up.streams.insert(partition, peer);
+            StreamWant {
+                from: self.replica.stream_cursor(partition),
+                fingerprints,
             }
-            let fingerprints = self.replica.fingerprints(partition);
-            let streamed = self
-                .catch_up
-                .wanted(peer, partition)
-                .is_some_and(|wanted| wanted.streamed);
-            let stream = streamed.then(|| {
-                self.catch_up.streams.insert(partition, peer);
-                StreamWant {
-                    from: self.replica.stream_cursor(partition),
-                    fingerprints,
-                }
-            });
-            partitions.insert(partition, fingerprints);
-            wants.push(Want {
-                partition,
-                clock: self.replica.clock(partition).clone(),
-                stream,
-            });
-            if wants.len() >= MAX_WANTS {
+        });
+        Want {
+            partition,
+            clock: self.replica.clock(partition).clone(),
+            stream,
+        }
+    }
+
+    /// As many partitions as a question may have of which something is missing that the peer has had since before the grace, and that
+    /// nobody is asked for.
+    fn due_of(&mut self, now: Now, peer: NodeId) -> Vec<PartitionId> {
+        let wanted = self.catch_up.peers.get(&peer).into_iter().flat_map(|peer| &peer.wanted);
+        let due = wanted.filter(|(_, wanted)| wanted.due <= now.monotonic);
+        let due: Vec<PartitionId> = due.map(|(partition, _)| *partition).collect();
+        let mut missing = Vec::new();
+        for partition in due {
+            let clock = self.replica.clock(partition);
+            let wanted = self.catch_up.wanted(peer, partition);
+            if !wanted.is_some_and(|wanted| wanted.streamed || !wanted.clock.is_subset(clock)) {
+                self.look_on(now, peer, partition);
+            } else if self.catch_up.is_busy(partition, peer) {
+                self.ask_again(peer, partition, now.monotonic + PAUSE);
+            } else {
+                missing.push(partition);
+            }
+            if missing.len() == MAX_WANTS {
                 break;
             }
         }
-        if wants.is_empty() {
-            return;
-        }
-        self.catch_up.next_request += 1;
-        let request = self.catch_up.next_request;
-        if let Some(co_owner) = self.catch_up.peers.get_mut(&peer) {
-            co_owner.asked = Some(Asked {
-                request,
-                until: now.monotonic + 10 * RETRY,
-                partitions,
-            });
-        }
-        out.push(Effect::Send {
-            to: peer,
-            message: Message::CatchUp { request, wants },
-        });
+        missing
     }
 
-    /// Partitions of which something is missing that the peer has had since before the grace.
-    fn due_of(&mut self, now: Now, peer: NodeId) -> Vec<PartitionId> {
-        let Some(co_owner) = self.catch_up.peers.get(&peer) else {
-            return Vec::new();
-        };
-        let due = co_owner.wanted.iter().filter(|(_, wanted)| wanted.due <= now.monotonic);
-        let mut due: Vec<PartitionId> = due.map(|(partition, _)| *partition).collect();
-        due.retain(|&partition| {
-            let clock = self.replica.clock(partition);
-            let wanted = self.catch_up.wanted(peer, partition);
-            let is_missing = wanted.is_some_and(|wanted| wanted.streamed || !wanted.clock.is_subset(clock));
-            if !is_missing {
-                self.look_on(now, peer, partition);
-            }
-            is_missing
-        });
-        due
-    }
-
-    fn ask_again(&mut self, now: Now, peer: NodeId, partition: PartitionId, after: Duration) {
+    fn ask_again(&mut self, peer: NodeId, partition: PartitionId, due: Instant) {
         if let Some(wanted) = self.catch_up.wanted(peer, partition) {
-            wanted.due = now.monotonic + after;
+            wanted.due = due;
         }
     }
 
@@ -124,13 +115,15 @@ impl<E: Engine> Node<E> {
         caught: Vec<Caught>,
         out: &mut Vec<Effect>,
     ) {
-        let Some(asked) = self.catch_up.peers.get_mut(&from).and_then(|peer| peer.asked.as_mut()) else {
+        let co_owner = self.catch_up.peers.get_mut(&from);
+        let asked = co_owner.and_then(|peer| peer.asked.get_mut(&request));
+        let Some(asked) = asked.filter(|asked| !asked.partitions.is_empty() && self.failed.is_none()) else {
             return;
         };
-        if asked.request != request || asked.partitions.is_empty() || self.failed.is_some() {
-            return;
-        }
         let sent = std::mem::take(&mut asked.partitions);
+        for partition in sent.keys() {
+            self.ask_again(from, *partition, now.monotonic);
+        }
         for Caught { partition, part } in caught {
             if let Some(fingerprints) = sent.get(&partition) {
                 self.take_part(now, (from, partition), fingerprints, part, out);
@@ -141,10 +134,8 @@ impl<E: Engine> Node<E> {
 
     /// What was taken is durable: the next page is asked for.
     pub(crate) fn on_caught_up_durable(&mut self, now: Now, peer: NodeId, request: u64, out: &mut Vec<Effect>) {
-        if let Some(co_owner) = self.catch_up.peers.get_mut(&peer)
-            && co_owner.asked.as_ref().is_some_and(|asked| asked.request == request)
-        {
-            co_owner.asked = None;
+        if let Some(co_owner) = self.catch_up.peers.get_mut(&peer) {
+            co_owner.asked.remove(&request);
             self.ask_if_due(now, peer, out);
         }
     }
@@ -166,12 +157,12 @@ impl<E: Engine> Node<E> {
             );
             self.warn_once("closed", text, out);
             self.stop_stream(partition);
-            return self.ask_again(now, from, partition, RETRY);
+            return self.ask_again(from, partition, now.monotonic + RETRY);
         }
         let taken = match part {
             CaughtPart::Refused => {
                 self.catch_up.streams.remove(&partition);
-                return self.ask_again(now, from, partition, RETRY);
+                return self.ask_again(from, partition, now.monotonic + RETRY);
             }
             CaughtPart::LogShort => {
                 if let Some(wanted) = self.catch_up.wanted(from, partition) {
@@ -204,14 +195,11 @@ impl<E: Engine> Node<E> {
             Ok(false) => {}
             Ok(true) => {
                 self.catch_up.streams.remove(&partition);
-                if let Some(co_owner) = self.catch_up.peers.get_mut(&from) {
-                    co_owner.is_current = true;
-                }
                 self.look_on(now, from, partition);
             }
             Err(error) => {
                 self.stop_stream(partition);
-                self.ask_again(now, from, partition, RETRY);
+                self.ask_again(from, partition, now.monotonic + RETRY);
                 self.damaged(partition, &error, out);
             }
         }

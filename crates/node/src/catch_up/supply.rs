@@ -4,24 +4,49 @@ use annulus_protocol::{Caught, CaughtObject, CaughtPart, Message, Want};
 use annulus_ring::NodeId;
 use annulus_storage::{Engine, Supplied, Supply};
 
-use super::{MAX_WANTS, PAGE_BYTES};
+use super::{ANSWERS, BREATH, CoOwner, MAX_ASKED, MAX_WANTS, PAGE_BYTES};
 use crate::io::Effect;
 use crate::node::Node;
 use crate::settings::Now;
 
 impl<E: Engine> Node<E> {
-    /// A co-owner asks for what it lacks.
+    /// A co-owner asks for what it lacks. It is answered in its turn.
     pub(crate) fn on_catch_up(
         &mut self,
         now: Now,
         from: NodeId,
-        request: u64,
-        wants: Vec<Want>,
+        (request, wants): (u64, Vec<Want>),
         out: &mut Vec<Effect>,
     ) {
-        if self.failed.is_some() {
+        if !self.is_reachable(from) {
             return;
         }
+        let co_owner = self.catch_up.peers.entry(from).or_insert_with(|| CoOwner::new(now.monotonic));
+        if co_owner.asks.len() < MAX_ASKED {
+            co_owner.asks.push_back((request, wants));
+        }
+        self.answer_if_due(now, out);
+    }
+
+    /// A few questions are answered, and others after a breath: a page is little to do, and many at once would hold up who else waits.
+    pub(super) fn answer_if_due(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.failed.is_some() {
+            self.catch_up.peers.values_mut().for_each(|peer| peer.asks.clear());
+        }
+        if self.catch_up.answers_at().is_none_or(|at| now.monotonic < at) {
+            return;
+        }
+        self.catch_up.next_answer = now.monotonic + BREATH;
+        let answers = if self.tasks.waited_for() > 0 { 1 } else { ANSWERS };
+        for _ in 0..answers {
+            let longest = self.catch_up.peers.iter_mut().max_by_key(|(_, peer)| peer.asks.len());
+            let ask = longest.and_then(|(from, co_owner)| Some((*from, co_owner.asks.pop_front()?)));
+            let Some((from, (request, wants))) = ask else { return };
+            self.answer(now, from, request, wants, out);
+        }
+    }
+
+    fn answer(&mut self, now: Now, from: NodeId, request: u64, wants: Vec<Want>, out: &mut Vec<Effect>) {
         self.refresh_shared();
         let mut caught = Vec::new();
         let mut left = PAGE_BYTES;

@@ -102,7 +102,7 @@ impl<E: Engine> Replica<E> {
         self.clocks.partitions()
     }
 
-    /// `xxh3_64` of a partition's clock; 0 where it is empty. Equal where the clocks are, but for one chance in 2⁶⁴.
+    /// The [`crate::clock_hash`] of a partition's clock.
     pub fn clock_hash(&self, partition: PartitionId) -> u64 {
         self.clocks.hash(partition)
     }
