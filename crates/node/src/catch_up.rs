@@ -71,8 +71,12 @@ struct Asked {
 struct CoOwner {
     /// The clocks that it told of last.
     told: BTreeMap<PartitionId, CausalContext>,
-    /// The hashes of the clocks that it was told of last.
+    /// What these partitions held, by their fingerprints.
+    contents: BTreeMap<PartitionId, u64>,
+    /// The states that it was told of last.
     said: BTreeMap<PartitionId, u64>,
+    /// Since when partitions have other contents there, though the clocks are equal.
+    apart: BTreeMap<PartitionId, Instant>,
     wanted: BTreeMap<PartitionId, Wanted>,
     /// By request.
     asked: BTreeMap<u64, Asked>,
@@ -87,6 +91,8 @@ impl CoOwner {
     fn new(now: Instant) -> CoOwner {
         CoOwner {
             told: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            apart: BTreeMap::new(),
             said: BTreeMap::new(),
             wanted: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -183,6 +189,13 @@ impl CatchUp {
     pub(crate) fn look_again(&mut self, partition: PartitionId, clock: &CausalContext, due: Instant) {
         for peer in self.peers.keys().copied().collect::<Vec<_>>() {
             self.want(peer, partition, clock, (due, true));
+        }
+    }
+
+    /// A peer told of a clock without what the partition holds.
+    fn forget_contents(&mut self, peer: NodeId, partition: PartitionId) {
+        if let Some(co_owner) = self.peers.get_mut(&peer) {
+            co_owner.contents.remove(&partition);
         }
     }
 
@@ -335,13 +348,18 @@ impl<E: Engine> Node<E> {
 
     fn clock_range(&self, peer: NodeId, n: u8, first: u32, count: u32) -> ClockRange {
         let indexes = self.catch_up.shared.range(peer, n, first, count).iter();
-        let hashes = indexes.map(|&index| in_range(index, self.replica.clock_hash(PartitionId { n, index })));
+        let hashes = indexes.map(|&index| in_range(index, self.state_of(PartitionId { n, index })));
         ClockRange {
             n,
             first,
             count,
             hash: hashes.fold(0, u64::wrapping_add),
         }
+    }
+
+    /// A partition's clock and contents in one.
+    fn state_of(&self, partition: PartitionId) -> u64 {
+        state(self.replica.clock_hash(partition), self.replica.contents(partition))
     }
 
     /// Ranges that are equal are noted, of others the parts are sent, of single partitions the clocks.
@@ -376,7 +394,7 @@ impl<E: Engine> Node<E> {
             } else if self.catch_up.shared.contains(from, PartitionId { n, index: first }) {
                 let partition = PartitionId { n, index: first };
                 match self.is_said_and_told(from, partition, range.hash) {
-                    Some(told) => self.is_told(now, from, partition, told),
+                    Some(told) => self.compare(now, from, told),
                     None => clocks.push(partition),
                 }
             }
@@ -391,12 +409,17 @@ impl<E: Engine> Node<E> {
         self.ask_if_due(now, from, out);
     }
 
-    /// The peer's clock of a partition, where each of the two has told the other and both are what they were.
-    fn is_said_and_told(&self, peer: NodeId, partition: PartitionId, hash: u64) -> Option<CausalContext> {
+    /// What the peer has of a partition, where each of the two has told the other and both are what they were.
+    fn is_said_and_told(&self, peer: NodeId, partition: PartitionId, hash: u64) -> Option<PartitionClock> {
         let co_owner = self.catch_up.peers.get(&peer)?;
-        let told = co_owner.told.get(&partition)?;
-        let is_said = co_owner.said.get(&partition) == Some(&self.replica.clock_hash(partition));
-        (is_said && in_range(partition.index, clock_hash(told)) == hash).then(|| told.clone())
+        let (told, contents) = (co_owner.told.get(&partition)?, *co_owner.contents.get(&partition)?);
+        let is_said = co_owner.said.get(&partition) == Some(&self.state_of(partition));
+        let is_told = in_range(partition.index, state(clock_hash(told), contents)) == hash;
+        (is_said && is_told).then(|| PartitionClock {
+            partition,
+            clock: told.clone(),
+            contents,
+        })
     }
 
     fn tell_clocks(&mut self, to: NodeId, answer: bool, partitions: Vec<PartitionId>, out: &mut Vec<Effect>) {
@@ -416,9 +439,14 @@ impl<E: Engine> Node<E> {
         };
         for partition in partitions {
             let clock = self.replica.clock(partition).clone();
-            said.insert(partition, self.replica.clock_hash(partition));
-            bytes += 16 + 24 * clock.spans().count();
-            clocks.push(PartitionClock { partition, clock });
+            let contents = self.replica.contents(partition);
+            said.insert(partition, state(self.replica.clock_hash(partition), contents));
+            bytes += 24 + 24 * clock.spans().count();
+            clocks.push(PartitionClock {
+                partition,
+                clock,
+                contents,
+            });
             if bytes >= CLOCKS_BYTES {
                 send(&mut clocks);
                 bytes = 0;
@@ -440,6 +468,8 @@ impl<E: Engine> Node<E> {
                 if co_owner.told.get(&partition) != Some(clock) {
                     co_owner.told.insert(partition, clock.clone());
                 }
+                co_owner.contents.insert(partition, self.replica.contents(partition));
+                co_owner.apart.remove(&partition);
                 // Though the peer told of this before: this node may have had less then.
                 self.release_log(partition);
             }
@@ -450,7 +480,11 @@ impl<E: Engine> Node<E> {
     /// Nothing that the peer has of this partition is missing here.
     fn has_all_of(&mut self, peer: NodeId, partition: PartitionId) {
         if let Some(co_owner) = self.catch_up.peers.get_mut(&peer) {
-            co_owner.wanted.remove(&partition);
+            // Contents that are apart are joined though nothing is missing.
+            let is_joined = co_owner.wanted.get(&partition).is_some_and(|wanted| wanted.streamed);
+            if !(is_joined && co_owner.apart.contains_key(&partition)) {
+                co_owner.wanted.remove(&partition);
+            }
         }
         if !self.catch_up.streams.contains_key(&partition) {
             // One that was broken off is not needed any more.
@@ -472,14 +506,15 @@ impl<E: Engine> Node<E> {
     ) {
         self.refresh_shared();
         let mut differ = Vec::new();
-        for PartitionClock { partition, clock } in clocks {
+        for told in clocks {
+            let partition = told.partition;
             if !self.catch_up.shared.contains(from, partition) {
                 continue;
             }
-            if clock != *self.replica.clock(partition) {
+            if told.clock != *self.replica.clock(partition) || told.contents != self.replica.contents(partition) {
                 differ.push(partition);
             }
-            self.is_told(now, from, partition, clock);
+            self.compare(now, from, told);
         }
         if answer {
             self.tell_clocks(from, false, differ, out);
@@ -488,6 +523,45 @@ impl<E: Engine> Node<E> {
     }
 
     /// What a peer has of a partition.
+    fn compare(&mut self, now: Now, peer: NodeId, told: PartitionClock) {
+        let PartitionClock {
+            partition,
+            clock,
+            contents,
+        } = told;
+        let is_equal = clock == *self.replica.clock(partition);
+        self.is_told(now, peer, partition, clock);
+        if is_equal {
+            self.compare_contents(now, peer, partition, contents);
+        }
+        if let Some(co_owner) = self.catch_up.peers.get_mut(&peer) {
+            co_owner.contents.insert(partition, contents);
+        }
+    }
+
+    /// Equal clocks and other contents: a write that two coordinators began has replaced something at one of them. (What else differs so is on
+    /// its way, and soon the same.) Neither lacks a dot, so what differs is streamed, by each of them from the other.
+    fn compare_contents(&mut self, now: Now, peer: NodeId, partition: PartitionId, theirs: u64) {
+        let is_apart = theirs != self.replica.contents(partition) && !self.replica.is_in_doubt(partition);
+        let Some(co_owner) = self.catch_up.peers.get_mut(&peer) else {
+            return;
+        };
+        if !is_apart {
+            co_owner.apart.remove(&partition);
+            return;
+        }
+        let since = *co_owner.apart.entry(partition).or_insert(now.monotonic);
+        if since + GRACE <= now.monotonic && !co_owner.wanted.contains_key(&partition) {
+            let wanted = Wanted {
+                clock: self.replica.clock(partition).clone(),
+                due: now.monotonic,
+                streamed: true,
+            };
+            co_owner.wanted.insert(partition, wanted);
+            self.counters.apart += 1;
+        }
+    }
+
     fn is_told(&mut self, now: Now, peer: NodeId, partition: PartitionId, clock: CausalContext) {
         self.adopt_closed(partition, &clock);
         let lacks = !clock.is_subset(self.replica.clock(partition));
@@ -540,6 +614,11 @@ impl<E: Engine> Node<E> {
             .flat_map(|cluster| cluster.ring.preference_list(partition).owners);
         owners.copied().filter(|owner| *owner != self.me).collect()
     }
+}
+
+/// A clock's hash and what the partition's fingerprints add up to, in one; 0 of a partition that has never held anything.
+fn state(clock: u64, contents: u64) -> u64 {
+    clock.wrapping_add(contents.rotate_left(32))
 }
 
 /// What a partition's hash adds to a range's: two partitions with each other's clocks must not be taken for equal.

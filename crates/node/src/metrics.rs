@@ -17,6 +17,7 @@ pub(crate) struct Counters {
     pub(crate) forwards: u64,
     pub(crate) take_overs: u64,
     pub(crate) stamped_anew: u64,
+    pub(crate) apart: u64,
     pub(crate) closed: u64,
     pub(crate) expired: u64,
     pub(crate) read_repairs: u64,
@@ -120,6 +121,11 @@ pub(crate) fn render<E: Engine>(node: &Node<E>) -> String {
         "closed_total",
         "Times that finished incarnations of a node were closed in a partition here.",
         counters.closed,
+    );
+    counter(
+        "contents_apart_total",
+        "Partitions with a co-owner's clock and other contents, whose contents were joined.",
+        counters.apart,
     );
     counter(
         "stamped_anew_total",

@@ -7,7 +7,7 @@ use bytes::Bytes;
 /// Fingerprints that a partition has, one each of its equal sub-ranges.
 pub const SUB_RANGES: usize = 16;
 
-/// The clocks of a range of partitions as one number: the sum over those that both nodes own.
+/// The clocks of a range of partitions, and what they hold, as one number: the sum over those that both nodes own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockRange {
     /// The partitions are those of buckets with so many replicas.
@@ -16,7 +16,7 @@ pub struct ClockRange {
     pub first: u32,
     /// How many.
     pub count: u32,
-    /// Equal where their clocks are.
+    /// Equal where their clocks and contents are.
     pub hash: u64,
 }
 
@@ -27,6 +27,8 @@ pub struct PartitionClock {
     pub partition: PartitionId,
     /// Its clock.
     pub clock: CausalContext,
+    /// What the fingerprints of its sub-ranges add up to.
+    pub contents: u64,
 }
 
 /// What an owner lacks of a partition: everything but this.

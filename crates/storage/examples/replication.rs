@@ -84,12 +84,7 @@ fn refill(directory: &Path, objects: u64, bytes: u64, batch_bytes: u64) -> Resul
 }
 
 /// Writes or deletes of the keys `0..keys`, so many to a batch; a sync for every batch would say nothing of bytes.
-fn change(
-    replica: &mut Replica<FjallEngine>,
-    keys: u64,
-    in_batch: u64,
-    value: Option<&[u8]>,
-) -> Result<(), Failure> {
+fn change(replica: &mut Replica<FjallEngine>, keys: u64, in_batch: u64, value: Option<&[u8]>) -> Result<(), Failure> {
     for number in 0..keys {
         let at = address(number)?;
         let dot = replica.next_dot(at.partition, ACTOR);
@@ -108,7 +103,12 @@ fn change(
 
 fn address(number: u64) -> Result<Address, Failure> {
     let key = Key::parse(format!("user/{number:010}"))?;
-    Ok(Address::new(Bucket::parse(BUCKET)?, key, REPLICAS, Partitions::default()))
+    Ok(Address::new(
+        Bucket::parse(BUCKET)?,
+        key,
+        REPLICAS,
+        Partitions::default(),
+    ))
 }
 
 /// Every owner has everything: what the log held goes.

@@ -49,7 +49,11 @@ async fn away(stage: &mut Stage, name: &str, writes: u64, bytes: usize) -> Resul
 /// The sum of what came between two looks, which is told kind by kind to who watches.
 fn told(before: [f64; CATCH_UP.len()], after: [f64; CATCH_UP.len()]) -> f64 {
     let each: Vec<f64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
-    let kinds: Vec<String> = CATCH_UP.iter().zip(&each).map(|(kind, bytes)| format!("{kind} {bytes}")).collect();
+    let kinds: Vec<String> = CATCH_UP
+        .iter()
+        .zip(&each)
+        .map(|(kind, bytes)| format!("{kind} {bytes}"))
+        .collect();
     eprintln!("bytes sent: {}", kinds.join(", "));
     each.iter().sum()
 }
@@ -71,8 +75,16 @@ pub(super) async fn many(stage: &mut Stage, measured: &mut Measured, writes: u64
     let all = writes as f64 * object as f64;
     // Of few writes the clocks of all partitions are much.
     let limit = if writes >= 100_000 { 1.1 } else { 2.0 };
-    measured.count(what("bytes, by those of bucket, key and value"), back.bytes / all, limit);
+    measured.count(
+        what("bytes, by those of bucket, key and value"),
+        back.bytes / all,
+        limit,
+    );
     measured.plain(what("from link to equal"), back.taken, Unit::Seconds);
-    measured.plain(what("MiB a second"), back.bytes / back.taken / f64::from(1 << 20), Unit::Number);
+    measured.plain(
+        what("MiB a second"),
+        back.bytes / back.taken / f64::from(1 << 20),
+        Unit::Number,
+    );
     Ok(())
 }

@@ -104,7 +104,12 @@ impl Measured {
                 (Some(limit), false) if limit.is_time && self.counts_only => (limit.text(row.unit), "not judged"),
                 (Some(limit), false) => (limit.text(row.unit), "met"),
             };
-            let _ = writeln!(text, "| {} | {} | {limit} | {verdict} |", row.what, row.unit.text(row.value));
+            let _ = writeln!(
+                text,
+                "| {} | {} | {limit} | {verdict} |",
+                row.what,
+                row.unit.text(row.value)
+            );
         }
         text
     }
@@ -138,7 +143,12 @@ impl Row {
 
     fn text(&self) -> String {
         let limit = self.limit.as_ref().map(|limit| format!(" ({})", limit.text(self.unit)));
-        format!("{}: {}{}", self.what, self.unit.text(self.value), limit.unwrap_or_default())
+        format!(
+            "{}: {}{}",
+            self.what,
+            self.unit.text(self.value),
+            limit.unwrap_or_default()
+        )
     }
 }
 

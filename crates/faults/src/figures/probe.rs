@@ -72,10 +72,16 @@ impl Probe {
     pub(super) async fn until_equal(&self, look: Duration) -> Result<(), Trouble> {
         until("the nodes do not become equal", look, async || {
             for node in &self.nodes {
-                let is_equal = node.replication().await.is_ok_and(|lag| {
-                    lag.peers.len() == NODES - 1 && lag.log_entries == 0 && lag.partitions.is_empty()
-                });
-                if !is_equal || !node.ready().await.is_ok_and(|ready| ready == annulus_client::Readiness::Ready) {
+                let is_equal = node
+                    .replication()
+                    .await
+                    .is_ok_and(|lag| lag.peers.len() == NODES - 1 && lag.log_entries == 0 && lag.partitions.is_empty());
+                if !is_equal
+                    || !node
+                        .ready()
+                        .await
+                        .is_ok_and(|ready| ready == annulus_client::Readiness::Ready)
+                {
                     return false;
                 }
             }

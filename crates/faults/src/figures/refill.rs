@@ -27,7 +27,11 @@ pub(super) async fn measure(arguments: &Figures, home: &Path, measured: &mut Mea
     wipe(&mut stage).await?;
     let alone = refill(&stage, objects).await?;
     measured.plain(what("refilled in"), alone.seconds, Unit::Seconds);
-    measured.plain(what("cores busy in it meanwhile"), alone.cpu / alone.seconds, Unit::Number);
+    measured.plain(
+        what("cores busy in it meanwhile"),
+        alone.cpu / alone.seconds,
+        Unit::Number,
+    );
     stage.rest().await?;
 
     let quiet = Foreground::new(arguments.rate);

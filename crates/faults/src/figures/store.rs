@@ -29,7 +29,12 @@ fn run(arguments: &Figures, home: &Path, step: &str, sizes: &[u64]) -> Result<Nu
     }
     removed.map_err(|error| Trouble::file(&directory, error))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = |line: &str| Some((line.split_once(' ')?.0.to_owned(), line.split_once(' ')?.1.parse().ok()?));
+    let line = |line: &str| {
+        Some((
+            line.split_once(' ')?.0.to_owned(),
+            line.split_once(' ')?.1.parse().ok()?,
+        ))
+    };
     Ok(text.lines().filter_map(line).collect())
 }
 
@@ -49,7 +54,10 @@ pub(super) fn log(arguments: &Figures, home: &Path, measured: &mut Measured) -> 
     for batch in BATCHES {
         let numbers = run(arguments, home, "log", &[writes, batch])?;
         let what = |what: &str| format!("{writes} writes, {batch} a batch: {what}");
-        let (log, clocks) = (number(&numbers, "log_bytes_a_write")?, number(&numbers, "clock_bytes_a_write")?);
+        let (log, clocks) = (
+            number(&numbers, "log_bytes_a_write")?,
+            number(&numbers, "clock_bytes_a_write")?,
+        );
         measured.plain(what("bytes of the clocks a write"), clocks, Unit::Number);
         let all = what("bytes of log and clocks a write");
         match batch {
@@ -68,7 +76,11 @@ pub(super) fn deletes(arguments: &Figures, home: &Path, measured: &mut Measured)
     let what = |what: &str| format!("{keys} deletes, the engine alone: bytes of the directory {what}");
     measured.plain(what("when it was empty"), number(&numbers, "empty_bytes")?, Unit::Bytes);
     measured.plain(what("with the keys"), number(&numbers, "written_bytes")?, Unit::Bytes);
-    measured.plain(what("before compaction"), number(&numbers, "deleted_bytes")?, Unit::Bytes);
+    measured.plain(
+        what("before compaction"),
+        number(&numbers, "deleted_bytes")?,
+        Unit::Bytes,
+    );
     let compacted = number(&numbers, "compacted_bytes")?;
     measured.bytes(what("after compaction"), compacted, number(&numbers, "clocks_bytes")?);
     Ok(())

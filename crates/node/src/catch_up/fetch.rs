@@ -195,6 +195,9 @@ impl<E: Engine> Node<E> {
             Ok(false) => {}
             Ok(true) => {
                 self.catch_up.streams.remove(&partition);
+                if let Some(co_owner) = self.catch_up.peers.get_mut(&from) {
+                    co_owner.apart.remove(&partition);
+                }
                 self.look_on(now, from, partition);
             }
             Err(error) => {

@@ -21,7 +21,11 @@ impl<E: Engine> Node<E> {
         if !self.is_reachable(from) {
             return;
         }
-        let co_owner = self.catch_up.peers.entry(from).or_insert_with(|| CoOwner::new(now.monotonic));
+        let co_owner = self
+            .catch_up
+            .peers
+            .entry(from)
+            .or_insert_with(|| CoOwner::new(now.monotonic));
         if co_owner.asks.len() < MAX_ASKED {
             co_owner.asks.push_back((request, wants));
         }
@@ -58,6 +62,7 @@ impl<E: Engine> Node<E> {
             let is_shared = self.catch_up.shared.contains(from, partition);
             if is_shared {
                 self.is_told(now, from, partition, want.clock.clone());
+                self.catch_up.forget_contents(from, partition);
             }
             let part = match is_shared {
                 true => self.supply(&want, &mut left, out),

@@ -31,7 +31,9 @@ fn a_node_that_was_restarted_a_thousand_times_leaves_clocks_that_are_small() {
     let (owners, fallbacks) = world.preference("k");
     for life in 0..1_000 {
         let node = if life % 2 == 0 { owners[0] } else { fallbacks[0] };
-        world.put(node, "k", &life.to_string(), None, Options::default()).unwrap();
+        world
+            .put(node, "k", &life.to_string(), None, Options::default())
+            .unwrap();
         world.send(node, put("b", "k", "lost", None, Options::default()));
         world.kill(node);
         world.start(node);

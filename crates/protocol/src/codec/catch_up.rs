@@ -13,7 +13,11 @@ wire_struct!(PartitionId { n, index });
 
 wire_struct!(Witnessed { incarnation, batch });
 
-wire_struct!(PartitionClock { partition, clock });
+wire_struct!(PartitionClock {
+    partition,
+    clock,
+    contents
+});
 
 wire_struct!(Want {
     partition,

@@ -288,6 +288,7 @@ pub(crate) fn messages() -> Vec<Message> {
             clocks: vec![PartitionClock {
                 partition: PARTITION,
                 clock: object().context().clone(),
+                contents: 0x1234_5678_9abc_def0,
             }],
         },
         catch_up(),

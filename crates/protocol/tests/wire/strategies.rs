@@ -119,7 +119,11 @@ fn clock_range() -> impl Strategy<Value = ClockRange> {
 }
 
 fn partition_clock() -> impl Strategy<Value = PartitionClock> {
-    (partition(), context()).prop_map(|(partition, clock)| PartitionClock { partition, clock })
+    (partition(), context(), any::<u64>()).prop_map(|(partition, clock, contents)| PartitionClock {
+        partition,
+        clock,
+        contents,
+    })
 }
 
 fn want() -> impl Strategy<Value = Want> {

@@ -107,6 +107,12 @@ impl<E: Engine> Replica<E> {
         self.clocks.hash(partition)
     }
 
+    /// What a partition's fingerprints add up to. Owners with equal clocks have equal ones, but for what a write that was begun twice has
+    /// replaced at one of them, and for what is on its way with other writes.
+    pub fn contents(&self, partition: PartitionId) -> u64 {
+        self.fingerprints(partition).into_iter().fold(0, u64::wrapping_add)
+    }
+
     /// The fingerprints of a partition's sub-ranges.
     pub fn fingerprints(&self, partition: PartitionId) -> [u64; SUB_RANGES] {
         self.fingerprints.get(partition)
@@ -314,6 +320,12 @@ impl<E: Engine> Replica<E> {
             .find(|(index, start)| **start > from && is_equal(*index));
         let limit = next.map_or(&end, |(_, start)| start);
         let (frames, stopped) = self.frames(&from, limit, max_bytes)?;
+        let until = stopped.unwrap_or_else(|| limit.clone());
+        // A record that is lost here would count as a delete there.
+        let first = starts.partition_point(|start| *start < from);
+        for index in (first..SUB_RANGES).take_while(|index| starts[*index] < until) {
+            self.check_sub_range(partition, index)?;
+        }
         let mut objects = Vec::new();
         for (key, frame) in frames {
             let payload = record::open(Space::Object, &key, frame)?;
@@ -326,7 +338,6 @@ impl<E: Engine> Replica<E> {
                 object: self.with_covered(partition, &key, object),
             });
         }
-        let until = stopped.unwrap_or_else(|| limit.clone());
         Ok(Streamed {
             clock: self.clocks.get(partition).clone(),
             from,

@@ -181,6 +181,21 @@ impl<E: Engine> Replica<E> {
         Ok(bytes)
     }
 
+    /// # Errors
+    /// Where a sub-range does not hold what its fingerprint says.
+    pub(super) fn check_sub_range(&self, partition: PartitionId, index: usize) -> Result<(), EngineError> {
+        let mut proof = Proof::default();
+        self.prove_sub_range(partition, index, &mut proof)?;
+        match proof.damaged.is_empty() && proof.sums[index] == self.fingerprints(partition)[index] {
+            true => Ok(()),
+            false => Err(record::damaged(
+                Space::Object,
+                &self.sub_range_start(partition, index),
+                "the records from here on are not what their fingerprint says",
+            )),
+        }
+    }
+
     fn prove(&self, key: Bytes, frame: Bytes, proof: &mut Proof) {
         let object = record::open(Space::Object, &key, frame)
             .and_then(|payload| record::decode(Space::Object, &key, payload, Object::decode));
