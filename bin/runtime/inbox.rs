@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn peers_are_read_on_once_what_they_sent_was_taken() {
         let inbox = Inbox::default();
-        let message = || Message::HintsWait { bytes: 1 };
+        let message = || Message::HintTaken { sequence: 1 };
         inbox.push_message(NodeId(1), message(), MAX_WAITING_BYTES - 1);
         assert!(is_ready(&inbox));
         inbox.push_message(NodeId(1), message(), 1);

@@ -91,7 +91,7 @@ mod tests {
     fn what_is_appended_between_two_writes_leaves_in_one_and_in_order() {
         run(async {
             let outbox = Outbox::default();
-            let sent: Vec<_> = (0..100).map(|bytes| Message::HintCredit { bytes }).collect();
+            let sent: Vec<_> = (0..100).map(|sequence| Message::HintTaken { sequence }).collect();
             sent.iter().for_each(|message| outbox.append(message).unwrap());
             let (near, mut far) = tokio::io::duplex(1 << 20);
             let mut frames = FrameReader::new(MAX_FRAME_BYTES);

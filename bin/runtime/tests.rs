@@ -176,7 +176,7 @@ fn two_addresses_of_one_peer_make_one_link_and_its_messages_arrive_in_order() {
         a.links.connect(format!("127.0.0.1:{}", b.port));
         a.links.connect(format!("127.0.0.2:{}", b.port));
         assert_eq!(ups(&a.arrives(|inputs| ups(inputs) == 1).await), 1);
-        let sent: Vec<_> = (0..1000).map(|bytes| Message::HintCredit { bytes }).collect();
+        let sent: Vec<_> = (0..1000).map(|sequence| Message::HintTaken { sequence }).collect();
         sent.iter().for_each(|message| a.links.send(b.id(), message));
         let both = b
             .arrives(|inputs| messages(inputs) == sent.len() && accepted(inputs) == 2)
@@ -257,7 +257,7 @@ fn garbage_closes_its_connection_and_no_other() {
             bad.write_all(&[0; 8]).await.unwrap();
             assert!(is_closed(&mut bad).await, "{garbage:?}");
         }
-        send(&mut good, &Message::HintsWait { bytes: 1 }).await;
+        send(&mut good, &Message::HintTaken { sequence: 1 }).await;
         assert_eq!(messages(&a.arrives(|inputs| messages(inputs) > 0).await), 1);
     });
 }
@@ -267,12 +267,12 @@ fn a_peer_that_speaks_again_ends_its_older_connection() {
     run(async {
         let (a, b) = (Peer::start("a", 1).await, Peer::start("b", 1).await);
         let (mut older, _) = a.opened_by(&b.node).await;
-        send(&mut older, &Message::HintsWait { bytes: 1 }).await;
+        send(&mut older, &Message::HintTaken { sequence: 1 }).await;
         a.arrives(|inputs| messages(inputs) == 1).await;
         let (mut newer, _) = a.opened_by(&b.node).await;
-        send(&mut newer, &Message::HintsWait { bytes: 2 }).await;
+        send(&mut newer, &Message::HintTaken { sequence: 2 }).await;
         assert!(is_closed(&mut older).await);
-        send(&mut newer, &Message::HintsWait { bytes: 3 }).await;
+        send(&mut newer, &Message::HintTaken { sequence: 3 }).await;
         assert_eq!(messages(&a.arrives(|inputs| messages(inputs) == 2).await), 2);
     });
 }
