@@ -204,9 +204,15 @@ options! {
         /// Bytes of hints that are kept for one peer
         #[arg(value_name = "SIZE")]
         hint_bytes_per_peer: Size = "256MiB",
-        /// How long a hint is kept; after that the peer has the write from another owner or not at all
+        /// How long a hint is kept for its owner; after that it goes to any other owner that is there
         #[arg(value_name = "TIME")]
         hint_lifetime: Span = "3h",
+        /// Stored data that is checked in a second, in the background; 0 for none
+        #[arg(value_name = "SIZE")]
+        scrub_rate: Size = "4MiB",
+        /// What this node sends in a second to owners that catch up; 0 for as much as it can beside its clients
+        #[arg(value_name = "SIZE")]
+        catch_up_rate: Size = "0",
         /// Between two heartbeats to a peer
         #[arg(value_name = "TIME")]
         heartbeat: Span = "500ms",
@@ -316,6 +322,13 @@ impl Config {
             );
             return Err(ConfigError::new("max-value-bytes", &detail));
         }
+        let rate = self.catch_up_rate;
+        if rate != Size(0) && rate < LEAST_CATCH_UP_RATE {
+            let detail = format!(
+                "{rate} a second is less than {LEAST_CATCH_UP_RATE}: owners would ask again before they are answered"
+            );
+            return Err(ConfigError::new("catch-up-rate", &detail));
+        }
         if self.max_inflight_bytes < self.max_value_bytes {
             let detail = format!(
                 "{} is less than --max-value-bytes {}",
@@ -326,6 +339,9 @@ impl Config {
         Ok(())
     }
 }
+
+/// Some pages for each of two owners within the time after which they ask again.
+const LEAST_CATCH_UP_RATE: Size = Size(1 << 20);
 
 /// A value must fit a frame between nodes beside its key, its context and its metadata.
 const LARGEST_VALUE_LIMIT: Size = Size(8 << 20);

@@ -371,6 +371,8 @@ fn settings(config: &Config, http: String, peer: String) -> Settings {
         min_free_bytes: config.min_free_bytes.0,
         hint_bytes_per_peer: config.hint_bytes_per_peer.0,
         hint_lifetime: config.hint_lifetime.0,
+        scrub_bytes_per_second: config.scrub_rate.0,
+        catch_up_bytes_per_second: config.catch_up_rate.0,
         heartbeat: config.heartbeat.0,
         ..Settings::new(config.name.clone(), http, peer)
     }

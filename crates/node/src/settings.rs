@@ -52,6 +52,8 @@ pub struct Settings {
     pub expiry_margin: Duration,
     /// Stored data is checked in the background at this rate; 0 for never.
     pub scrub_bytes_per_second: u64,
+    /// Owners that catch up are sent no more than this by one node, as far as it goes beyond a few pages; 0 for as fast as it can.
+    pub catch_up_bytes_per_second: u64,
     /// Between two heartbeats.
     pub heartbeat: Duration,
     /// Requests in progress, above which new ones are refused.
@@ -79,6 +81,7 @@ impl Settings {
             hint_lifetime: Duration::from_secs(3 * 3600),
             expiry_margin: MAX_SKEW,
             scrub_bytes_per_second: 4 << 20,
+            catch_up_bytes_per_second: 0,
             heartbeat: Duration::from_millis(500),
             max_tasks: 20_000,
         }

@@ -1,5 +1,7 @@
 //! What a co-owner lacks is read and sent, as much as fits in a page: nothing is kept here between two questions.
 
+use std::time::Duration;
+
 use annulus_protocol::{Caught, CaughtObject, CaughtPart, Message, Want};
 use annulus_ring::NodeId;
 use annulus_storage::{Engine, Supplied, Supply};
@@ -42,11 +44,16 @@ impl<E: Engine> Node<E> {
         }
         self.catch_up.next_answer = now.monotonic + BREATH;
         let answers = if self.tasks.waited_for() > 0 { 1 } else { ANSWERS };
+        let before = self.counters.supplied_bytes;
         for _ in 0..answers {
             let longest = self.catch_up.peers.iter_mut().max_by_key(|(_, peer)| peer.asks.len());
             let ask = longest.and_then(|(from, co_owner)| Some((*from, co_owner.asks.pop_front()?)));
-            let Some((from, (request, wants))) = ask else { return };
+            let Some((from, (request, wants))) = ask else { break };
             self.answer(now, from, request, wants, out);
+        }
+        let nanos = (self.counters.supplied_bytes - before).saturating_mul(1_000_000_000);
+        if let Some(pause) = nanos.checked_div(self.settings.catch_up_bytes_per_second) {
+            self.catch_up.next_answer = now.monotonic + BREATH.max(Duration::from_nanos(pause));
         }
     }
 

@@ -53,6 +53,26 @@ fn an_owner_that_was_away_gets_its_writes_from_the_log_of_another() {
 }
 
 #[test]
+fn an_owner_that_catches_up_is_sent_no_more_in_a_second_than_the_rate() {
+    let mut world = World::with(3, |settings| settings.catch_up_bytes_per_second = 1 << 20);
+    let (owners, _) = world.preference("k");
+    world.kill(owners[2]);
+    for number in 0..64 {
+        let value = number.to_string().repeat(64 << 10);
+        let options = Options::default();
+        world
+            .put(owners[0], &format!("k{number}"), &value, None, options)
+            .unwrap();
+    }
+    world.start(owners[2]);
+    let taken = |world: &World| world.metric(owners[2], "catch_up_objects_taken_total");
+    world.advance(2 * SECOND);
+    assert!((1..=48).contains(&taken(&world)), "{}", taken(&world));
+    world.advance(10 * SECOND);
+    assert_eq!(taken(&world), 64);
+}
+
+#[test]
 fn the_log_survives_the_crash_of_who_has_it() {
     let mut world = World::formed(3);
     let (owners, _) = world.preference("k");
