@@ -179,7 +179,10 @@ impl Gauges {
             );
         }
         let name = "annulus_link_bytes_sent_total";
-        let _ = writeln!(out, "# HELP {name} Bytes given to peers' links, by kind of message.\n# TYPE {name} counter");
+        let _ = writeln!(
+            out,
+            "# HELP {name} Bytes given to peers' links, by kind of message.\n# TYPE {name} counter"
+        );
         for (kind, bytes) in &*sent.borrow() {
             let _ = writeln!(out, "{name}{{kind=\"{kind}\"}} {bytes}");
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::load::{self, key};
 use super::measured::{Measured, Unit};
 use super::probe::CATCH_UP;
-use super::{BUCKET, LARGE, SMALL, Stage, VICTIM};
+use super::{BUCKET, LARGE, NODES, SMALL, Stage, VICTIM};
 use crate::trouble::Trouble;
 
 const TAKEN: &str = "annulus_catch_up_objects_taken_total";
@@ -49,7 +49,11 @@ async fn away(stage: &mut Stage, name: &str, writes: u64, bytes: usize) -> Resul
 /// The sum of what came between two looks, which is told kind by kind to who watches.
 fn told(before: [f64; CATCH_UP.len()], after: [f64; CATCH_UP.len()]) -> f64 {
     let each: Vec<f64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
-    let kinds: Vec<String> = CATCH_UP.iter().zip(&each).map(|(kind, bytes)| format!("{kind} {bytes}")).collect();
+    let kinds: Vec<String> = CATCH_UP
+        .iter()
+        .zip(&each)
+        .map(|(kind, bytes)| format!("{kind} {bytes}"))
+        .collect();
     eprintln!("bytes sent: {}", kinds.join(", "));
     each.iter().sum()
 }
@@ -57,7 +61,17 @@ fn told(before: [f64; CATCH_UP.len()], after: [f64; CATCH_UP.len()]) -> f64 {
 pub(super) async fn few(stage: &mut Stage, measured: &mut Measured, keys: u64) -> Result<(), Trouble> {
     let back = away(stage, "few", FEW, SMALL).await?;
     let what = |what: &str| format!("{FEW} of {keys} keys differ: {what}");
-    measured.bytes(what("bytes on the wire"), back.bytes, 10.0 * 1024.0);
+    let pairs = (NODES - 1) as f64;
+    measured.plain(
+        what("bytes on the wire, with all other owners"),
+        back.bytes,
+        Unit::Bytes,
+    );
+    measured.bytes(
+        what("bytes on the wire, between two owners"),
+        back.bytes / pairs,
+        10.0 * 1024.0,
+    );
     measured.seconds(what("from link to equal"), back.taken, 1.0);
     measured.plain(what("until all nodes know"), back.equal, Unit::Seconds);
     Ok(())
@@ -71,8 +85,16 @@ pub(super) async fn many(stage: &mut Stage, measured: &mut Measured, writes: u64
     let all = writes as f64 * object as f64;
     // Of few writes the clocks of all partitions are much.
     let limit = if writes >= 100_000 { 1.1 } else { 2.0 };
-    measured.count(what("bytes, by those of bucket, key and value"), back.bytes / all, limit);
+    measured.count(
+        what("bytes, by those of bucket, key and value"),
+        back.bytes / all,
+        limit,
+    );
     measured.plain(what("from link to equal"), back.taken, Unit::Seconds);
-    measured.plain(what("MiB a second"), back.bytes / back.taken / f64::from(1 << 20), Unit::Number);
+    measured.plain(
+        what("MiB a second"),
+        back.bytes / back.taken / f64::from(1 << 20),
+        Unit::Number,
+    );
     Ok(())
 }

@@ -79,13 +79,16 @@ async fn send(client: &Client, mut batch: Vec<Operation>) -> Result<(), String> 
                 continue;
             }
         };
-        let left = batch.into_iter().zip(answers).filter_map(|(operation, answer)| match answer {
-            Answer::Failed(problem) => {
-                why = problem.to_string();
-                Some(operation)
-            }
-            _ => None,
-        });
+        let left = batch
+            .into_iter()
+            .zip(answers)
+            .filter_map(|(operation, answer)| match answer {
+                Answer::Failed(problem) => {
+                    why = problem.to_string();
+                    Some(operation)
+                }
+                _ => None,
+            });
         batch = left.collect();
         if batch.is_empty() {
             return Ok(());
@@ -134,7 +137,10 @@ impl Foreground {
                     0 => {
                         let mut value = vec![0; bytes];
                         rand::fill(&mut value[..]);
-                        client.put(BUCKET, key, Put::new(Bytes::from(value)), &options).await.is_ok()
+                        client
+                            .put(BUCKET, key, Put::new(Bytes::from(value)), &options)
+                            .await
+                            .is_ok()
                     }
                     _ => client.get(BUCKET, key, &options).await.is_ok(),
                 };

@@ -104,7 +104,12 @@ impl Measured {
                 (Some(limit), false) if limit.is_time && self.counts_only => (limit.text(row.unit), "not judged"),
                 (Some(limit), false) => (limit.text(row.unit), "met"),
             };
-            let _ = writeln!(text, "| {} | {} | {limit} | {verdict} |", row.what, row.unit.text(row.value));
+            let _ = writeln!(
+                text,
+                "| {} | {} | {limit} | {verdict} |",
+                row.what,
+                row.unit.text(row.value)
+            );
         }
         text
     }
@@ -132,13 +137,19 @@ impl Row {
                 true => self.value <= limit.value,
                 false => self.value >= limit.value,
             };
-            !is_met && !(limit.is_time && counts_only)
+            let is_judged = !(limit.is_time && counts_only);
+            is_judged && !is_met
         })
     }
 
     fn text(&self) -> String {
         let limit = self.limit.as_ref().map(|limit| format!(" ({})", limit.text(self.unit)));
-        format!("{}: {}{}", self.what, self.unit.text(self.value), limit.unwrap_or_default())
+        format!(
+            "{}: {}{}",
+            self.what,
+            self.unit.text(self.value),
+            limit.unwrap_or_default()
+        )
     }
 }
 

@@ -72,10 +72,16 @@ impl Probe {
     pub(super) async fn until_equal(&self, look: Duration) -> Result<(), Trouble> {
         until("the nodes do not become equal", look, async || {
             for node in &self.nodes {
-                let is_equal = node.replication().await.is_ok_and(|lag| {
-                    lag.peers.len() == NODES - 1 && lag.log_entries == 0 && lag.partitions.is_empty()
-                });
-                if !is_equal || !node.ready().await.is_ok_and(|ready| ready == annulus_client::Readiness::Ready) {
+                let is_equal = node
+                    .replication()
+                    .await
+                    .is_ok_and(|lag| lag.peers.len() == NODES - 1 && lag.log_entries == 0 && lag.partitions.is_empty());
+                if !is_equal
+                    || !node
+                        .ready()
+                        .await
+                        .is_ok_and(|ready| ready == annulus_client::Readiness::Ready)
+                {
                     return false;
                 }
             }
@@ -130,7 +136,10 @@ pub(super) fn cpu_seconds(process: u32) -> f64 {
 /// Seconds in which a process's first thread has run or waited for a core.
 pub(super) fn busy_seconds(process: u32) -> f64 {
     let times = fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
-    let nanoseconds = times.split_whitespace().take(2).filter_map(|time| time.parse::<u64>().ok());
+    let nanoseconds = times
+        .split_whitespace()
+        .take(2)
+        .filter_map(|time| time.parse::<u64>().ok());
     nanoseconds.sum::<u64>() as f64 / 1e9
 }
 

@@ -52,11 +52,24 @@ pub(super) async fn measure(arguments: &Figures, home: &Path, measured: &mut Mea
     let (engine, engine_cpu) = store::refill(arguments, home, objects)?;
     let rate = |seconds: f64| objects as f64 / seconds;
     measured.plain(what("objects a second"), rate(alone.seconds), Unit::Number);
-    measured.plain(what("objects a second that the engine takes from one thread"), rate(engine), Unit::Number);
-    measured.plain(what("CPU seconds for 100,000 objects"), alone.cpu / objects as f64 * 1e5, Unit::Number);
-    measured.plain(what("CPU seconds of the engine alone"), engine_cpu / objects as f64 * 1e5, Unit::Number);
+    measured.plain(
+        what("objects a second that the engine takes from one thread"),
+        rate(engine),
+        Unit::Number,
+    );
+    measured.plain(
+        what("CPU seconds for 100,000 objects"),
+        alone.cpu / objects as f64 * 1e5,
+        Unit::Number,
+    );
+    measured.plain(
+        what("CPU seconds of the engine alone"),
+        engine_cpu / objects as f64 * 1e5,
+        Unit::Number,
+    );
+    measured.faster(what("by what the engine takes"), engine / alone.seconds, 0.6);
     let share = what("share of the time in which its thread ran or waited for a core");
-    measured.faster(share, alone.busy, 0.6);
+    measured.plain(share, alone.busy, Unit::Number);
     measured.plain(what("refilled in"), alone.seconds, Unit::Seconds);
     measured.plain(what("refilled beside a foreground in"), beside.seconds, Unit::Seconds);
     let ((p50, p99, requests, failed), (p50_busy, p99_busy, requests_busy, failed_busy)) =

@@ -21,7 +21,11 @@ impl<E: Engine> Node<E> {
         if !self.is_reachable(from) {
             return;
         }
-        let co_owner = self.catch_up.peers.entry(from).or_insert_with(|| CoOwner::new(now.monotonic));
+        let co_owner = self
+            .catch_up
+            .peers
+            .entry(from)
+            .or_insert_with(|| CoOwner::new(now.monotonic));
         if co_owner.asks.len() < MAX_ASKED {
             co_owner.asks.push_back((request, wants));
         }

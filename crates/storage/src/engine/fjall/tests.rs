@@ -241,6 +241,9 @@ fn no_commit_finds_a_memtable_that_is_full_so_that_the_queue_of_the_worker_stays
         engine.apply(batch).unwrap();
         let size = engine.keyspace(Space::Log).tree.active_memtable().size();
         // By one batch at most, and the worker has been asked once.
-        assert!(size < engine.options.memtable_bytes(Space::Log) + 1024, "batch {number}: {size}");
+        assert!(
+            size < engine.options.memtable_bytes(Space::Log) + 1024,
+            "batch {number}: {size}"
+        );
     }
 }
