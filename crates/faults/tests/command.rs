@@ -54,6 +54,8 @@ fn what_is_wrong_with_the_arguments_is_one_line_and_status_2() {
         (&["modes", "--connections", "0"], "--connections"),
         (&["modes", "--json", "--markdown"], "--markdown"),
         (&["modes", "--annulus", "/"], "it is no file"),
+        (&["figures", "--keys", "1"], "'1' for '--keys <KEYS>'"),
+        (&["figures", "--only", "speed"], "speed"),
     ];
     for (arguments, part) in cases {
         let output = faults(arguments);

@@ -37,9 +37,9 @@ const PAGE_BYTES: usize = 128 << 10;
 const ANSWERS: usize = 4;
 const BREATH: Duration = Duration::from_millis(1);
 /// Partitions in one question: more than fill a page where much is missing.
-const MAX_WANTS: usize = 8;
+const MAX_WANTS: usize = 16;
 /// Questions to one peer that are not answered, or whose answers are not durable: the disk and the other side work meanwhile.
-const MAX_ASKED: usize = 8;
+const MAX_ASKED: usize = 4;
 /// A range that differs is divided into so many.
 const FAN_OUT: u32 = 16;
 /// Ranges in one message, and about so many bytes of clocks.

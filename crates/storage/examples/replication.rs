@@ -8,7 +8,7 @@
 //! DIR is empty or does not exist. Each prints lines of a name and a number.
 
 use std::error::Error;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -24,10 +24,12 @@ type Failure = Box<dyn Error>;
 
 const REPLICAS: u8 = 3;
 const BUCKET: &str = "figures";
+/// Numbers as long as those of nodes are.
 const ACTOR: Actor = Actor {
-    node: 1,
-    incarnation: 1,
+    node: 0x9e37_79b9_7f4a_7c15,
+    incarnation: 1_764_000_000_000,
 };
+const IN_LOG: u64 = 500_000;
 
 fn main() -> Result<(), Failure> {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
@@ -83,9 +85,15 @@ fn refill(directory: &Path, objects: u64, bytes: u64, batch_bytes: u64) -> Resul
     Ok(())
 }
 
-/// Writes or deletes of the keys `0..keys`, so many to a batch; a sync for every batch would say nothing of bytes.
-fn change(replica: &mut Replica<FjallEngine>, keys: u64, in_batch: u64, value: Option<&[u8]>) -> Result<(), Failure> {
-    for number in 0..keys {
+/// Writes or deletes of keys, so many to a batch; a sync for every batch would say nothing of bytes.
+fn change(
+    replica: &mut Replica<FjallEngine>,
+    keys: Range<u64>,
+    in_batch: u64,
+    value: Option<&[u8]>,
+) -> Result<(), Failure> {
+    let end = keys.end;
+    for number in keys {
         let at = address(number)?;
         let dot = replica.next_dot(at.partition, ACTOR);
         let version = value.map(|value| {
@@ -94,7 +102,7 @@ fn change(replica: &mut Replica<FjallEngine>, keys: u64, in_batch: u64, value: O
         });
         let delta = replica.read(&at)?.write(dot, version, None, ConflictPolicy::Siblings);
         replica.apply(&at, delta, &CausalContext::from_iter([dot]))?;
-        if (number + 1) % in_batch == 0 || number + 1 == keys {
+        if (number + 1) % in_batch == 0 || number + 1 == end {
             replica.commit()?;
         }
     }
@@ -125,7 +133,7 @@ fn release(replica: &mut Replica<FjallEngine>) -> Result<(), Failure> {
 
 fn log(directory: &Path, writes: u64, in_batch: u64) -> Result<(), Failure> {
     let mut replica = Replica::open(open(directory)?, Partitions::default())?;
-    change(&mut replica, writes, in_batch, Some(&[7; 16]))?;
+    change(&mut replica, 0..writes, in_batch, Some(&[7; 16]))?;
     drop(replica);
     let engine = open(directory)?;
     let (log, clocks) = records(&engine)?;
@@ -159,18 +167,41 @@ fn deletes(directory: &Path, keys: u64) -> Result<(), Failure> {
     println!("empty_bytes {}", directory_bytes(directory)?);
     drop(replica);
     let mut replica = Replica::open(open(directory)?, Partitions::default())?;
-    let start = Instant::now();
-    change(&mut replica, keys, 1000, Some(&[7; 16]))?;
+    // As many keys at a time as an owner may have in its log.
+    for first in (0..keys).step_by(IN_LOG as usize) {
+        let some = first..keys.min(first + IN_LOG);
+        change(&mut replica, some.clone(), 1000, Some(&[7; 16]))?;
+        release(&mut replica)?;
+    }
     println!("written_bytes {}", directory_bytes(directory)?);
-    release(&mut replica)?;
-    change(&mut replica, keys, 1000, None)?;
-    release(&mut replica)?;
-    println!("seconds {:.1}", start.elapsed().as_secs_f64());
+    for first in (0..keys).step_by(IN_LOG as usize) {
+        change(&mut replica, first..keys.min(first + IN_LOG), 1000, None)?;
+        release(&mut replica)?;
+    }
     println!("deleted_bytes {}", directory_bytes(directory)?);
     drop(replica);
-    let replica = Replica::open(open(directory)?, Partitions::default())?;
-    println!("reopened_bytes {}", directory_bytes(directory)?);
-    drop(replica);
+    compact(directory)?;
+    println!("compacted_bytes {}", directory_bytes(&directory.join("keyspaces"))?);
+    println!("compacted_bytes_with_journal {}", directory_bytes(directory)?);
+    let (log, clocks) = records(&open(directory)?)?;
+    println!("clocks_bytes {}", log + clocks);
+    Ok(())
+}
+
+/// All levels of all spaces are merged, as the engine does piece by piece when it is written to.
+fn compact(directory: &Path) -> Result<(), Failure> {
+    let database = fjall::Database::builder(directory).open()?;
+    let names = database.list_keyspace_names();
+    let spaces = names
+        .iter()
+        .map(|name| database.keyspace(name, fjall::KeyspaceCreateOptions::default));
+    let spaces = spaces.collect::<Result<Vec<_>, _>>()?;
+    for space in &spaces {
+        space.rotate_memtable_and_wait()?;
+    }
+    for space in &spaces {
+        space.major_compact()?;
+    }
     Ok(())
 }
 

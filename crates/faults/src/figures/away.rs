@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::load::{self, key};
 use super::measured::{Measured, Unit};
 use super::probe::CATCH_UP;
-use super::{BUCKET, LARGE, SMALL, Stage, VICTIM};
+use super::{BUCKET, LARGE, NODES, SMALL, Stage, VICTIM};
 use crate::trouble::Trouble;
 
 const TAKEN: &str = "annulus_catch_up_objects_taken_total";
@@ -61,7 +61,17 @@ fn told(before: [f64; CATCH_UP.len()], after: [f64; CATCH_UP.len()]) -> f64 {
 pub(super) async fn few(stage: &mut Stage, measured: &mut Measured, keys: u64) -> Result<(), Trouble> {
     let back = away(stage, "few", FEW, SMALL).await?;
     let what = |what: &str| format!("{FEW} of {keys} keys differ: {what}");
-    measured.bytes(what("bytes on the wire"), back.bytes, 10.0 * 1024.0);
+    let pairs = (NODES - 1) as f64;
+    measured.plain(
+        what("bytes on the wire, with all other owners"),
+        back.bytes,
+        Unit::Bytes,
+    );
+    measured.bytes(
+        what("bytes on the wire, between two owners"),
+        back.bytes / pairs,
+        10.0 * 1024.0,
+    );
     measured.seconds(what("from link to equal"), back.taken, 1.0);
     measured.plain(what("until all nodes know"), back.equal, Unit::Seconds);
     Ok(())

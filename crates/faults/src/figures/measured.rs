@@ -137,7 +137,8 @@ impl Row {
                 true => self.value <= limit.value,
                 false => self.value >= limit.value,
             };
-            !is_met && !(limit.is_time && counts_only)
+            let is_judged = !(limit.is_time && counts_only);
+            is_judged && !is_met
         })
     }
 

@@ -133,6 +133,16 @@ pub(super) fn cpu_seconds(process: u32) -> f64 {
     ticks.sum::<u64>() as f64 / 100.0
 }
 
+/// Seconds in which a process's first thread has run or waited for a core.
+pub(super) fn busy_seconds(process: u32) -> f64 {
+    let times = fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
+    let nanoseconds = times
+        .split_whitespace()
+        .take(2)
+        .filter_map(|time| time.parse::<u64>().ok());
+    nanoseconds.sum::<u64>() as f64 / 1e9
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::load::{self, Foreground};
 use super::measured::{Measured, Unit};
-use super::probe::cpu_seconds;
+use super::probe::{busy_seconds, cpu_seconds};
 use super::{LARGE, Stage, VICTIM, store};
 use crate::arguments::Figures;
 use crate::trouble::Trouble;
@@ -26,12 +26,6 @@ pub(super) async fn measure(arguments: &Figures, home: &Path, measured: &mut Mea
 
     wipe(&mut stage).await?;
     let alone = refill(&stage, objects).await?;
-    measured.plain(what("refilled in"), alone.seconds, Unit::Seconds);
-    measured.plain(
-        what("cores busy in it meanwhile"),
-        alone.cpu / alone.seconds,
-        Unit::Number,
-    );
     stage.rest().await?;
 
     let quiet = Foreground::new(arguments.rate);
@@ -55,11 +49,28 @@ pub(super) async fn measure(arguments: &Figures, home: &Path, measured: &mut Mea
     stage.rest().await?;
     drop(stage);
 
-    let bound = store::refill(arguments, home, objects)?;
+    let (engine, engine_cpu) = store::refill(arguments, home, objects)?;
     let rate = |seconds: f64| objects as f64 / seconds;
     measured.plain(what("objects a second"), rate(alone.seconds), Unit::Number);
-    measured.plain(what("objects a second, the engine alone"), bound, Unit::Number);
-    measured.faster(what("by what the engine takes"), rate(alone.seconds) / bound, 0.6);
+    measured.plain(
+        what("objects a second that the engine takes from one thread"),
+        rate(engine),
+        Unit::Number,
+    );
+    measured.plain(
+        what("CPU seconds for 100,000 objects"),
+        alone.cpu / objects as f64 * 1e5,
+        Unit::Number,
+    );
+    measured.plain(
+        what("CPU seconds of the engine alone"),
+        engine_cpu / objects as f64 * 1e5,
+        Unit::Number,
+    );
+    measured.faster(what("by what the engine takes"), engine / alone.seconds, 0.6);
+    let share = what("share of the time in which its thread ran or waited for a core");
+    measured.plain(share, alone.busy, Unit::Number);
+    measured.plain(what("refilled in"), alone.seconds, Unit::Seconds);
     measured.plain(what("refilled beside a foreground in"), beside.seconds, Unit::Seconds);
     let ((p50, p99, requests, failed), (p50_busy, p99_busy, requests_busy, failed_busy)) =
         (quiet.summary(), busy.summary());
@@ -78,6 +89,8 @@ struct Refilled {
     seconds: f64,
     /// Processor time of the refilled node in them.
     cpu: f64,
+    /// In which part of them its thread ran, or waited for a core that others had: the rest it waited for peers or the disk.
+    busy: f64,
 }
 
 /// Returns once the wiped node has its links again.
@@ -91,10 +104,12 @@ async fn wipe(stage: &mut Stage) -> Result<(), Trouble> {
 
 async fn refill(stage: &Stage, objects: u64) -> Result<Refilled, Trouble> {
     let process = stage.cluster.pids()[VICTIM].load(Ordering::Relaxed);
-    let (linked, cpu) = (Instant::now(), cpu_seconds(process));
+    let (linked, cpu, busy) = (Instant::now(), cpu_seconds(process), busy_seconds(process));
     stage.probe.until_refilled(objects as f64 * 0.99).await?;
+    let seconds = linked.elapsed().as_secs_f64();
     Ok(Refilled {
-        seconds: linked.elapsed().as_secs_f64(),
+        seconds,
         cpu: cpu_seconds(process) - cpu,
+        busy: (busy_seconds(process) - busy) / seconds,
     })
 }

@@ -12,6 +12,9 @@ use crate::trouble::Trouble;
 /// Writes in one batch of the engine.
 const BATCHES: [u64; 3] = [1, 8, 32];
 
+/// Bytes that a directory may be larger than when it was empty: the clocks of all partitions. Its journal is bounded by itself.
+const LEFT: f64 = 1024.0 * 1024.0;
+
 /// Names and numbers, as it prints them.
 type Numbers = BTreeMap<String, f64>;
 
@@ -43,10 +46,10 @@ fn number(numbers: &Numbers, name: &str) -> Result<f64, Trouble> {
     numbers.get(name).copied().ok_or_else(missing)
 }
 
-/// Objects a second that the engine takes from one thread, written as a refill writes them.
-pub(super) fn refill(arguments: &Figures, home: &Path, objects: u64) -> Result<f64, Trouble> {
+/// Seconds that the engine takes from one thread for what a refill writes, and processor seconds of it.
+pub(super) fn refill(arguments: &Figures, home: &Path, objects: u64) -> Result<(f64, f64), Trouble> {
     let numbers = run(arguments, home, "refill", &[objects, LARGE as u64])?;
-    number(&numbers, "objects_per_second")
+    Ok((number(&numbers, "seconds")?, number(&numbers, "cpu_seconds")?))
 }
 
 pub(super) fn log(arguments: &Figures, home: &Path, measured: &mut Measured) -> Result<(), Trouble> {
@@ -81,7 +84,14 @@ pub(super) fn deletes(arguments: &Figures, home: &Path, measured: &mut Measured)
         number(&numbers, "deleted_bytes")?,
         Unit::Bytes,
     );
-    let compacted = number(&numbers, "compacted_bytes")?;
-    measured.bytes(what("after compaction"), compacted, number(&numbers, "clocks_bytes")?);
+    measured.plain(
+        what("of the clocks, which stay"),
+        number(&numbers, "clocks_bytes")?,
+        Unit::Bytes,
+    );
+    let with_journal = number(&numbers, "compacted_bytes_with_journal")?;
+    measured.plain(what("after compaction, with the journal"), with_journal, Unit::Bytes);
+    let limit = number(&numbers, "empty_bytes")? + LEFT;
+    measured.bytes(what("after compaction"), number(&numbers, "compacted_bytes")?, limit);
     Ok(())
 }

@@ -13,6 +13,8 @@
 //!   refused here. A database is made beside its place and moved there whole, since half of one cannot be opened.
 //! - A commit waits for slow workers in steps of 100 ms, and for ever where a worker has died: [`FjallEngine::apply`] waits
 //!   before, in small steps, and looks after the worker. With a second worker one spins while the other compacts, so there is one.
+//! - Every commit into a full memtable puts a message into the worker's queue of 1000, and the worker puts some there itself and waits
+//!   for room: memtables are sealed before they are seen to be full.
 //! - A failed write, flush or compaction poisons the database. Room is therefore checked before a batch; see [`FjallOptions`].
 //! - Keys must not be empty: keys of zeros only are stored one zero longer, which keeps the order.
 //! - What is set for a keyspace when it is made is kept on disk and counts from then on.
@@ -57,7 +59,7 @@ const SEPARATED_BYTES: u32 = 512;
 const OPEN_FILES: usize = 256;
 
 /// Batches wait while so many memtables of a space are waiting to be written.
-const SEALED_MEMTABLES: usize = 2;
+const SEALED_MEMTABLES: usize = 3;
 
 /// Batches wait while a space has so many tables that overlap, each of which a read may have to look at.
 const OVERLAPPING_TABLES: usize = 16;
@@ -202,8 +204,9 @@ impl FjallEngine {
     fn wait_for_worker(&self) -> Result<(), EngineError> {
         for space in Space::ALL {
             let keyspace = self.keyspace(space);
-            // The worker does this, too, but not before the compaction that it is at has ended.
-            if keyspace.tree.active_memtable().size() > 2 * self.options.memtable_bytes(space) {
+            // The worker is asked for this, too, by every commit from then on. A thousand that ask while it compacts fill its queue, and
+            // then it waits for ever to tell itself of the flush: no commit may find a memtable that is full.
+            if keyspace.tree.active_memtable().size() > self.options.memtable_bytes(space) {
                 let rotated = keyspace.rotate_memtable();
                 rotated.map_err(|error| self.failure("writing a memtable", &error))?;
             }

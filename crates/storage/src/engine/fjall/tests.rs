@@ -230,3 +230,20 @@ proptest! {
         prop_assert_eq!(stored.cmp(&stored_key(&other)), one.cmp(&other));
     }
 }
+
+#[test]
+fn no_commit_finds_a_memtable_that_is_full_so_that_the_queue_of_the_worker_stays_short() {
+    let directory = Directory::empty();
+    let mut engine = directory.open();
+    for number in 0..3000_u32 {
+        let mut batch = Batch::new();
+        batch.put(Space::Log, number.to_be_bytes().to_vec(), vec![7; 200]);
+        engine.apply(batch).unwrap();
+        let size = engine.keyspace(Space::Log).tree.active_memtable().size();
+        // By one batch at most, and the worker has been asked once.
+        assert!(
+            size < engine.options.memtable_bytes(Space::Log) + 1024,
+            "batch {number}: {size}"
+        );
+    }
+}
