@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use annulus_causality::CausalContext;
 use annulus_coordinator::Options;
+use annulus_protocol::{ClosingStep, Message, PartitionClock};
 use annulus_ring::{NodeId, Partitions};
 use annulus_storage::Replica;
 
@@ -66,4 +67,44 @@ fn nothing_is_closed_while_a_member_is_down() {
     world.start(fallbacks[0]);
     world.advance(5 * SECOND);
     assert!(is_closed(&world, owners[1]) && is_closed(&world, owners[2]));
+}
+
+/// A peer that is broken, or lies, says that lives are over which are not: a node that believed it could not write any more.
+#[test]
+fn no_peer_closes_a_life_that_is_not_over() {
+    let mut world = World::formed(3);
+    let (owners, _) = world.preference("k");
+    world.put(owners[0], "k", "v", None, Options::default()).unwrap();
+    let (liar, deceived) = (owners[1], owners[0]);
+    let partition = {
+        let replica = Replica::open(world.engine(deceived), Partitions::new(64).unwrap()).unwrap();
+        let holding = replica.partitions().find(|partition| !replica.clock(*partition).is_empty());
+        holding.unwrap()
+    };
+    let mut closed = CausalContext::new();
+    closed.close_below(deceived.0, u64::MAX);
+    let clocks = vec![PartitionClock {
+        partition,
+        clock: closed,
+        contents: 7,
+    }];
+    world.inject(liar, deceived, Message::Clocks { answer: false, clocks });
+    for step in [
+        ClosingStep::Freeze,
+        ClosingStep::Close {
+            partitions: vec![partition],
+        },
+    ] {
+        let (below, ballot) = (u64::MAX, 1);
+        world.inject(liar, deceived, Message::Closing { below, ballot, step });
+    }
+    world.advance(10 * SECOND);
+    world.put(deceived, "k", "again", None, Options::default()).unwrap();
+    assert!(clocks_of_none_are_closed(&world, deceived));
+    assert_eq!(world.metric(deceived, "partitions_in_doubt"), 0);
+}
+
+fn clocks_of_none_are_closed(world: &World, node: NodeId) -> bool {
+    let mut clocks = clocks(world, node).into_iter();
+    clocks.all(|clock| clock.spans().all(|span| !span.is_closed()))
 }
