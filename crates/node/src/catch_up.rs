@@ -7,6 +7,7 @@
 mod fetch;
 mod lag;
 mod supply;
+mod wants;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use annulus_protocol::{ClockRange, Message, PartitionClock, SUB_RANGES, Want};
 use annulus_ring::{NodeId, PartitionId};
 use annulus_storage::{Engine, clock_hash};
 
+use self::wants::{Wanted, Wants};
 use crate::io::Effect;
 use crate::memory;
 use crate::node::Node;
@@ -46,17 +48,6 @@ const FAN_OUT: u32 = 16;
 const MAX_RANGES: usize = 4096;
 const CLOCKS_BYTES: usize = 128 << 10;
 
-/// Something that a peer has and this node has not.
-#[derive(Debug)]
-struct Wanted {
-    /// The peer's clock when that was noticed.
-    clock: CausalContext,
-    /// When to ask.
-    due: Instant,
-    /// The peer's log no longer reaches.
-    streamed: bool,
-}
-
 /// A question that was not answered yet.
 #[derive(Debug)]
 struct Asked {
@@ -77,7 +68,7 @@ struct CoOwner {
     said: BTreeMap<PartitionId, u64>,
     /// Since when partitions have other contents there, though the clocks are equal.
     apart: BTreeMap<PartitionId, Instant>,
-    wanted: BTreeMap<PartitionId, Wanted>,
+    wants: Wants,
     /// By request.
     asked: BTreeMap<u64, Asked>,
     /// What it asks for, in the order in which it is answered.
@@ -94,7 +85,7 @@ impl CoOwner {
             contents: BTreeMap::new(),
             apart: BTreeMap::new(),
             said: BTreeMap::new(),
-            wanted: BTreeMap::new(),
+            wants: Wants::default(),
             asked: BTreeMap::new(),
             asks: VecDeque::new(),
             current_from: now + GRACE,
@@ -173,7 +164,7 @@ impl CatchUp {
     fn looks_at(&self) -> Option<Instant> {
         let asked = self.peers.values().flat_map(|peer| peer.asked.values());
         let due = self.peers.values().filter(|peer| peer.asked.len() < MAX_ASKED);
-        let due = due.flat_map(|peer| peer.wanted.values().map(|wanted| wanted.due));
+        let due = due.filter_map(|peer| peer.wants.next_due());
         let waits = due.chain(asked.map(|asked| asked.until)).min();
         let waits = waits.map(|at| at.max(self.not_before));
         waits.into_iter().chain([self.next_round]).min()
@@ -213,13 +204,15 @@ impl CatchUp {
         let told = co_owner.told.get(&partition).filter(|told| !told.is_subset(clock));
         let wanted = told.cloned().map(|clock| Wanted { clock, due, streamed });
         let is_any = wanted.is_some();
-        co_owner.wanted.extend(wanted.map(|wanted| (partition, wanted)));
+        if let Some(wanted) = wanted {
+            co_owner.wants.insert(partition, wanted);
+        }
         is_any
     }
 
     /// What is wanted of a partition from a peer.
-    fn wanted(&mut self, peer: NodeId, partition: PartitionId) -> Option<&mut Wanted> {
-        self.peers.get_mut(&peer)?.wanted.get_mut(&partition)
+    fn wanted(&self, peer: NodeId, partition: PartitionId) -> Option<&Wanted> {
+        self.peers.get(&peer)?.wants.get(partition)
     }
 
     /// Whether a partition is being fetched, or streamed from another peer than this.
@@ -481,9 +474,9 @@ impl<E: Engine> Node<E> {
     fn has_all_of(&mut self, peer: NodeId, partition: PartitionId) {
         if let Some(co_owner) = self.catch_up.peers.get_mut(&peer) {
             // Contents that are apart are joined though nothing is missing.
-            let is_joined = co_owner.wanted.get(&partition).is_some_and(|wanted| wanted.streamed);
+            let is_joined = co_owner.wants.get(partition).is_some_and(|wanted| wanted.streamed);
             if !(is_joined && co_owner.apart.contains_key(&partition)) {
-                co_owner.wanted.remove(&partition);
+                co_owner.wants.remove(partition);
             }
         }
         if !self.catch_up.streams.contains_key(&partition) {
@@ -551,13 +544,13 @@ impl<E: Engine> Node<E> {
             return;
         }
         let since = *co_owner.apart.entry(partition).or_insert(now.monotonic);
-        if since + GRACE <= now.monotonic && !co_owner.wanted.contains_key(&partition) {
+        if since + GRACE <= now.monotonic && co_owner.wants.get(partition).is_none() {
             let wanted = Wanted {
                 clock: self.replica.clock(partition).clone(),
                 due: now.monotonic,
                 streamed: true,
             };
-            co_owner.wanted.insert(partition, wanted);
+            co_owner.wants.insert(partition, wanted);
             self.counters.apart += 1;
         }
     }
@@ -567,16 +560,17 @@ impl<E: Engine> Node<E> {
         let lacks = !clock.is_subset(self.replica.clock(partition));
         let now = now.monotonic;
         let co_owner = self.catch_up.peers.entry(peer).or_insert_with(|| CoOwner::new(now));
-        if lacks {
+        if lacks && co_owner.wants.get(partition).is_none() {
             let due = match co_owner.current_from <= now {
                 true => now + GRACE,
                 false => now,
             };
-            co_owner.wanted.entry(partition).or_insert_with(|| Wanted {
+            let wanted = Wanted {
                 clock: clock.clone(),
                 due,
                 streamed: false,
-            });
+            };
+            co_owner.wants.insert(partition, wanted);
         }
         co_owner.told.insert(partition, clock);
         self.release_log(partition);

@@ -74,9 +74,10 @@ impl<E: Engine> Node<E> {
     /// As many partitions as a question may have of which something is missing that the peer has had since before the grace, and that
     /// nobody is asked for.
     fn due_of(&mut self, now: Now, peer: NodeId) -> Vec<PartitionId> {
-        let wanted = self.catch_up.peers.get(&peer).into_iter().flat_map(|peer| &peer.wanted);
-        let due = wanted.filter(|(_, wanted)| wanted.due <= now.monotonic);
-        let due: Vec<PartitionId> = due.map(|(partition, _)| *partition).collect();
+        let co_owner = self.catch_up.peers.get(&peer).into_iter();
+        let due = co_owner.flat_map(|peer| peer.wants.due(now.monotonic));
+        // More than a question has, as some may be missing no more, or be fetched.
+        let due: Vec<PartitionId> = due.take(4 * MAX_WANTS).collect();
         let mut missing = Vec::new();
         for partition in due {
             let clock = self.replica.clock(partition);
@@ -96,8 +97,8 @@ impl<E: Engine> Node<E> {
     }
 
     fn ask_again(&mut self, peer: NodeId, partition: PartitionId, due: Instant) {
-        if let Some(wanted) = self.catch_up.wanted(peer, partition) {
-            wanted.due = due;
+        if let Some(co_owner) = self.catch_up.peers.get_mut(&peer) {
+            co_owner.wants.put_off(partition, due);
         }
     }
 
@@ -165,8 +166,8 @@ impl<E: Engine> Node<E> {
                 return self.ask_again(from, partition, now.monotonic + RETRY);
             }
             CaughtPart::LogShort => {
-                if let Some(wanted) = self.catch_up.wanted(from, partition) {
-                    wanted.streamed = true;
+                if let Some(co_owner) = self.catch_up.peers.get_mut(&from) {
+                    co_owner.wants.stream(partition);
                 }
                 return;
             }

@@ -78,7 +78,9 @@ fn no_peer_closes_a_life_that_is_not_over() {
     let (liar, deceived) = (owners[1], owners[0]);
     let partition = {
         let replica = Replica::open(world.engine(deceived), Partitions::new(64).unwrap()).unwrap();
-        let holding = replica.partitions().find(|partition| !replica.clock(*partition).is_empty());
+        let holding = replica
+            .partitions()
+            .find(|partition| !replica.clock(*partition).is_empty());
         holding.unwrap()
     };
     let mut closed = CausalContext::new();
