@@ -140,6 +140,13 @@ impl Object {
     /// objects joined in any order, grouping and repetition, a version survives exactly if one holds it and
     /// none covers it without holding it.
     pub fn join(self, other: Self) -> Self {
+        let nothing = CausalContext::new();
+        self.join_stripped(&nothing, other, &nothing)
+    }
+
+    /// [`Object::join`] of two stripped objects, each with the clock of its replica, without filling them: what both clocks have is left out of
+    /// the context, as whoever has both would strip it again.
+    pub fn join_stripped(self, my_clock: &CausalContext, other: Self, their_clock: &CausalContext) -> Self {
         let Self {
             versions: mine,
             context: my_context,
@@ -148,19 +155,21 @@ impl Object {
             versions: theirs,
             context: their_context,
         } = other;
+        let i_know = |dot: Dot| my_context.contains(dot) || my_clock.contains(dot);
+        let they_know = |dot: Dot| their_context.contains(dot) || their_clock.contains(dot);
         let mut versions = Vec::with_capacity(mine.len() + theirs.len());
         let mut theirs = theirs.into_iter().peekable();
         for (dot, version) in mine {
             while let Some(their) = theirs.next_if(|their| their.0 < dot) {
-                if !my_context.contains(their.0) {
+                if !i_know(their.0) {
                     versions.push(their);
                 }
             }
-            if theirs.next_if(|their| their.0 == dot).is_some() || !their_context.contains(dot) {
+            if theirs.next_if(|their| their.0 == dot).is_some() || !they_know(dot) {
                 versions.push((dot, version));
             }
         }
-        versions.extend(theirs.filter(|their| !my_context.contains(their.0)));
+        versions.extend(theirs.filter(|their| !i_know(their.0)));
         if planted(Mutant::JoinDropsSibling) {
             versions.truncate(1);
         }

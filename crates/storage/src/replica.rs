@@ -373,7 +373,7 @@ impl<E: Engine> Replica<E> {
         }
         let key = object_key(address);
         let (before, joined) = self.joined(address.partition, &key, delta)?;
-        let new_dots = self.incorporate(address.partition, &key, &dots);
+        let new_dots = self.incorporate(address.partition, [(&key, &dots)]);
         let changed = self.settle(address.partition, &key, before, joined);
         Ok(Applied { changed, new_dots })
     }
@@ -389,43 +389,62 @@ impl<E: Engine> Replica<E> {
     /// The object as it is stored, and what it becomes by a filled delta.
     fn joined(&self, partition: PartitionId, key: &Bytes, delta: Object) -> Result<(Object, Object), EngineError> {
         let before = self.stored(key)?;
-        let joined = before.filled(&self.known(partition, key)).join(delta);
+        let known = self.known(partition, key);
+        let joined = before.clone().join_stripped(&known, delta, &CausalContext::new());
         Ok((before, joined))
     }
 
-    /// Adds dots that belong to a key to the clock and the log, and says whether one was new.
-    fn incorporate(&mut self, partition: PartitionId, key: &Bytes, dots: &CausalContext) -> bool {
-        let new = dots.difference(self.clocks.get(partition));
-        if new.is_empty() {
-            return false;
+    /// Adds dots that belong to keys to the clock and the log, and says whether one was new.
+    fn incorporate<'a>(
+        &mut self,
+        partition: PartitionId,
+        brought: impl IntoIterator<Item = (&'a Bytes, &'a CausalContext)>,
+    ) -> bool {
+        let mut all = CausalContext::new();
+        for (key, dots) in brought {
+            let new = dots.difference(self.clocks.get(partition));
+            // No closed actor is plausible, so that these are all.
+            for (actor, counters) in new.open_ranges() {
+                self.log_index
+                    .insert(partition, actor, counters.clone(), self.next_batch);
+                self.log.push(LogEntry {
+                    partition,
+                    actor,
+                    counters,
+                    scope: key.slice(SCOPE_OFFSET..),
+                });
+            }
+            all.union(&new);
         }
-        self.clocks.add(partition, &new);
-        // No closed actor is plausible, so that these are all.
-        for (actor, counters) in new.open_ranges() {
-            self.log_index
-                .insert(partition, actor, counters.clone(), self.next_batch);
-            self.log.push(LogEntry {
-                partition,
-                actor,
-                counters,
-                scope: key.slice(SCOPE_OFFSET..),
-            });
+        // All at once: what is streamed comes in the order of keys, and leaves a clock of many pieces until all is there.
+        if !all.is_empty() {
+            self.clocks.add(partition, &all);
         }
-        true
+        !all.is_empty()
     }
 
     /// Stages what an object has become, and says whether it is another than before.
     fn settle(&mut self, partition: PartitionId, key: &Bytes, before: Object, joined: Object) -> bool {
         let known = self.known(partition, key);
-        let after = joined.strip(&known);
+        let stripped = (joined.strip(&known), before.clone().strip(&known));
+        self.settle_stripped(partition, key, before, stripped)
+    }
+
+    /// Stages an object as it is to be stored, beside what it would be now had nothing come for it.
+    fn settle_stripped(
+        &mut self,
+        partition: PartitionId,
+        key: &Bytes,
+        before: Object,
+        (after, unchanged): (Object, Object),
+    ) -> bool {
         let liveness = (Liveness::of(&before), Liveness::of(&after));
         let first_expiry = before.first_expiry();
         let scope = key.slice(SCOPE_OFFSET..);
         let prints = (fingerprint::of(&scope, &before), fingerprint::of(&scope, &after));
         // The clock may have come to cover more of the old context since it was stored: that alone is no change.
         let was_record = !before.is_absent();
-        let before = before.strip(&known);
-        let changed = !before.dots().eq(after.dots()) || before.context() != after.context();
+        let changed = !unchanged.dots().eq(after.dots()) || unchanged.context() != after.context();
         if after.is_absent() || (planted(Mutant::DeleteDroppedEarly) && after.versions().is_empty()) {
             if was_record {
                 self.staged.delete(Space::Object, key.clone());

@@ -83,6 +83,21 @@ proptest! {
     }
 
     #[test]
+    fn stripped_objects_join_as_filled_ones(a in filled(), b in filled(), more_of_a in filled(), more_of_b in filled()) {
+        let clock_of = |object: &Object, more: &Object| {
+            let mut clock: CausalContext = object.dots().collect();
+            clock.union(&more.context().difference(&object.context().difference(&clock)));
+            clock
+        };
+        let (mine, theirs) = (clock_of(&a, &more_of_a), clock_of(&b, &more_of_b));
+        let mut both = mine.clone();
+        both.union(&theirs);
+        let filled = a.filled(&mine).join(b.filled(&theirs)).strip(&both);
+        let stripped = a.strip(&mine).join_stripped(&mine, b.strip(&theirs), &theirs).strip(&both);
+        prop_assert_eq!(stripped, filled);
+    }
+
+    #[test]
     fn strip_and_fill_undo_each_other(object in filled(), other in filled(), later in filled()) {
         let mut clock: CausalContext = object.dots().collect();
         clock.union(other.context());

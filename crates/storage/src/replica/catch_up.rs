@@ -2,16 +2,16 @@
 //!
 //! Both take the asker's state as it is told, and keep nothing between two questions: an answer that is lost is asked for again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use annulus_causality::{CausalContext, Object};
 use annulus_ring::{Address, PartitionId};
 use bytes::Bytes;
 
-use super::{ApplyError, Replica, SCOPE_OFFSET, check_clock, check_plausible, object_key, parse_scope};
+use super::{ApplyError, Replica, SCOPE_OFFSET, check_clock, check_plausible, object_key, parse_scope, position_of};
 use crate::engine::{Engine, EngineError, Space};
-use crate::fingerprint::{SUB_RANGES, first_position};
+use crate::fingerprint::{self, SUB_RANGES, first_position, sub_range_of};
 use crate::log::{self, LogEntry};
 use crate::log_index::LogLength;
 use crate::record;
@@ -255,7 +255,10 @@ impl<E: Engine> Replica<E> {
             .into_iter()
             .map(|supplied| self.join_supplied(partition, supplied, clock));
         let joined = joined.collect::<Result<Vec<_>, _>>()?;
-        self.settle_all(partition, joined);
+        self.incorporate_all(partition, &joined);
+        for Joined { key, before, after, .. } in joined {
+            self.settle(partition, &key, before, after);
+        }
         Ok(())
     }
 
@@ -279,13 +282,9 @@ impl<E: Engine> Replica<E> {
     }
 
     /// All dots first: what the clock has by the end of the batch need not be kept with any of the objects.
-    fn settle_all(&mut self, partition: PartitionId, joined: Vec<Joined>) {
-        for Joined { key, dots, .. } in &joined {
-            self.incorporate(partition, key, dots);
-        }
-        for Joined { key, before, after, .. } in joined {
-            self.settle(partition, &key, before, after);
-        }
+    fn incorporate_all(&mut self, partition: PartitionId, joined: &[Joined]) {
+        let brought = joined.iter().map(|joined| (&joined.key, &joined.dots));
+        self.incorporate(partition, brought);
     }
 
     /// A piece of a partition from `from` on (its beginning where there is none), about `max_bytes` of it. Whole sub-ranges in which the
@@ -321,15 +320,12 @@ impl<E: Engine> Replica<E> {
         let limit = next.map_or(&end, |(_, start)| start);
         let (frames, stopped) = self.frames(&from, limit, max_bytes)?;
         let until = stopped.unwrap_or_else(|| limit.clone());
-        // A record that is lost here would count as a delete there.
-        let first = starts.partition_point(|start| *start < from);
-        for index in (first..SUB_RANGES).take_while(|index| starts[*index] < until) {
-            self.check_sub_range(partition, index)?;
-        }
         let mut objects = Vec::new();
+        let mut sums = [0_u64; SUB_RANGES];
         for (key, frame) in frames {
-            let payload = record::open(Space::Object, &key, frame)?;
-            let object = record::decode(Space::Object, &key, payload, Object::decode)?;
+            let object = read_object(&key, frame)?;
+            let sum = &mut sums[usize::from(sub_range_of(position_of(&key), self.partitions))];
+            *sum = sum.wrapping_add(fingerprint::of(&key[SCOPE_OFFSET..], &object));
             let address = parse_scope(partition.n, &key.slice(SCOPE_OFFSET..), self.partitions)
                 .ok_or_else(|| record::damaged(Space::Object, &key, "it names no key"))?;
             objects.push(Supplied {
@@ -337,6 +333,14 @@ impl<E: Engine> Replica<E> {
                 dots: CausalContext::new(),
                 object: self.with_covered(partition, &key, object),
             });
+        }
+        // A record that is lost here would count as a delete there. Of a sub-range in many pieces the first one looks at all.
+        let first = starts.partition_point(|start| *start < from);
+        for index in (first..SUB_RANGES).take_while(|index| starts[*index] < until) {
+            let is_whole = *starts.get(index + 1).unwrap_or(&end) <= until;
+            if !is_whole || sums[index] != ours[index] {
+                self.check_sub_range(partition, index)?;
+            }
         }
         Ok(Streamed {
             clock: self.clocks.get(partition).clone(),
@@ -386,19 +390,30 @@ impl<E: Engine> Replica<E> {
             .get(&partition)
             .map_or(clock, |covered| covered.clock.clone());
         let end = until.clone().unwrap_or_else(|| self.partition_end(partition));
+        let ours = self.clocks.get(partition);
+        let (mut held, _) = self.frames(&from, &end, usize::MAX)?;
         let mut joined = Vec::with_capacity(objects.len());
-        let mut mentioned = BTreeSet::new();
-        for supplied in objects {
-            let key = object_key(&supplied.address);
-            if supplied.address.partition == partition && key >= from && key < end {
-                joined.push(self.join_supplied(partition, supplied, &clock)?);
-                mentioned.insert(key);
+        for Supplied { address, dots, object } in objects {
+            let key = object_key(&address);
+            if address.partition == partition && key >= from && key < end {
+                let mut dots = dots;
+                dots.extend(object.dots());
+                check_plausible(&dots)?;
+                let before = held
+                    .remove(&key)
+                    .map_or(Ok(Object::default()), |frame| read_object(&key, frame))?;
+                let after = before.clone().join_stripped(ours, object, &clock);
+                joined.push(Joined {
+                    key,
+                    dots,
+                    before,
+                    after,
+                });
             }
         }
-        let (held, _) = self.frames(&from, &end, usize::MAX)?;
-        for key in held.into_keys().filter(|key| !mentioned.contains(key)) {
-            let absent = Object::new(Vec::new(), clock.clone());
-            let (before, after) = self.joined(partition, &key, absent)?;
+        for (key, frame) in held {
+            let before = read_object(&key, frame)?;
+            let after = before.clone().join_stripped(ours, Object::default(), &clock);
             joined.push(Joined {
                 key,
                 dots: CausalContext::new(),
@@ -406,12 +421,20 @@ impl<E: Engine> Replica<E> {
                 after,
             });
         }
+        self.incorporate_all(partition, &joined);
+        self.recent.take();
+        // What the stream covers counts as known for these keys.
+        let mut known = self.clocks.get(partition).clone();
+        known.union(&clock);
+        for Joined { key, before, after, .. } in joined {
+            let stripped = (after.strip(&known), before.clone().strip(&known));
+            self.settle_stripped(partition, &key, before, stripped);
+        }
         let covered = Covered {
             clock,
             until: end.clone(),
         };
         self.covered.insert(partition, covered);
-        self.settle_all(partition, joined);
         if until.is_some() {
             return Ok(StreamedPart::Next(end));
         }
@@ -503,6 +526,11 @@ impl<E: Engine> Replica<E> {
         }
         key.into()
     }
+}
+
+fn read_object(key: &[u8], frame: Bytes) -> Result<Object, EngineError> {
+    let payload = record::open(Space::Object, key, frame)?;
+    record::decode(Space::Object, key, payload, Object::decode)
 }
 
 fn value_bytes(object: &Object) -> usize {
