@@ -35,9 +35,13 @@ const RETRY: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Of objects in one answer, in bytes: what a node reads or stores of them at once holds nobody up for long.
 const PAGE_BYTES: usize = 128 << 10;
-/// So many questions are answered at once, and one alone while a client waits; between two times a node does what else there is.
+/// So many questions are answered at once; between two times a node does what else there is.
 const ANSWERS: usize = 4;
 const BREATH: Duration = Duration::from_millis(1);
+/// While clients ask for something, here or at other nodes that need this one for it: one answer, of half the size, in so long.
+const BUSY_BREATH: Duration = Duration::from_millis(4);
+/// Clients are thought to go on for so long.
+const BUSY: Duration = Duration::from_millis(100);
 /// Partitions in one question: more than fill a page where much is missing.
 const MAX_WANTS: usize = 16;
 /// Questions to one peer that are not answered, or whose answers are not durable: the disk and the other side work meanwhile.
@@ -109,6 +113,8 @@ pub(crate) struct CatchUp {
     not_before: Instant,
     /// When the next question is answered.
     next_answer: Instant,
+    /// Until then clients are thought to ask for something.
+    busy_until: Instant,
     /// The next request's number: no two lives' numbers meet.
     next_request: u64,
     /// Since when the log of a partition has been needed.
@@ -150,6 +156,7 @@ impl CatchUp {
             next_round: now.monotonic + ROUND,
             not_before: now.monotonic,
             next_answer: now.monotonic,
+            busy_until: Instant::ZERO,
             next_request: random & FIRST_NUMBER_MASK,
             needed_since: BTreeMap::new(),
             logged: 0,
@@ -168,6 +175,11 @@ impl CatchUp {
         let waits = due.chain(asked.map(|asked| asked.until)).min();
         let waits = waits.map(|at| at.max(self.not_before));
         waits.into_iter().chain([self.next_round]).min()
+    }
+
+    /// Something was done for a client.
+    pub(crate) fn is_busy_at(&mut self, now: Now) {
+        self.busy_until = now.monotonic + BUSY;
     }
 
     /// When a question is to be answered, if there is any.

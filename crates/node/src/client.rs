@@ -24,6 +24,7 @@ use crate::writes::NewWrite;
 impl<E: Engine> Node<E> {
     pub(crate) fn on_client(&mut self, now: Now, id: ClientId, request: Request, out: &mut Vec<Effect>) {
         let requester = Requester::Client(id);
+        self.catch_up.is_busy_at(now);
         match request {
             Request::Key(request) => self.start_key(now, requester, request, out),
             Request::InSession { token, request } => self.start_in_session(now, id, (token, request), out),

@@ -382,6 +382,7 @@ impl<E: Engine> Node<E> {
 
     /// Work whose time has passed is dropped, not done.
     fn in_time(&mut self, now: Now, deadline: Instant) -> bool {
+        self.catch_up.is_busy_at(now);
         let in_time = now.monotonic <= deadline;
         self.counters.expired += u64::from(!in_time);
         in_time

@@ -6,7 +6,7 @@ use annulus_protocol::{Caught, CaughtObject, CaughtPart, Message, Want};
 use annulus_ring::NodeId;
 use annulus_storage::{Engine, Supplied, Supply};
 
-use super::{ANSWERS, BREATH, CoOwner, MAX_ASKED, MAX_WANTS, PAGE_BYTES};
+use super::{ANSWERS, BREATH, BUSY_BREATH, CoOwner, MAX_ASKED, MAX_WANTS, PAGE_BYTES};
 use crate::io::Effect;
 use crate::node::Node;
 use crate::settings::Now;
@@ -42,25 +42,33 @@ impl<E: Engine> Node<E> {
         if self.catch_up.answers_at().is_none_or(|at| now.monotonic < at) {
             return;
         }
-        self.catch_up.next_answer = now.monotonic + BREATH;
-        let answers = if self.tasks.waited_for() > 0 { 1 } else { ANSWERS };
+        let (answers, breath, page) = match now.monotonic < self.catch_up.busy_until {
+            true => (1, BUSY_BREATH, PAGE_BYTES / 2),
+            false => (ANSWERS, BREATH, PAGE_BYTES),
+        };
         let before = self.counters.supplied_bytes;
         for _ in 0..answers {
             let longest = self.catch_up.peers.iter_mut().max_by_key(|(_, peer)| peer.asks.len());
             let ask = longest.and_then(|(from, co_owner)| Some((*from, co_owner.asks.pop_front()?)));
             let Some((from, (request, wants))) = ask else { break };
-            self.answer(now, from, request, wants, out);
+            self.answer(now, from, (request, page), wants, out);
         }
         let nanos = (self.counters.supplied_bytes - before).saturating_mul(1_000_000_000);
-        if let Some(pause) = nanos.checked_div(self.settings.catch_up_bytes_per_second) {
-            self.catch_up.next_answer = now.monotonic + BREATH.max(Duration::from_nanos(pause));
-        }
+        let pause = nanos.checked_div(self.settings.catch_up_bytes_per_second);
+        self.catch_up.next_answer = now.monotonic + breath.max(Duration::from_nanos(pause.unwrap_or(0)));
     }
 
-    fn answer(&mut self, now: Now, from: NodeId, request: u64, wants: Vec<Want>, out: &mut Vec<Effect>) {
+    fn answer(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        (request, page): (u64, usize),
+        wants: Vec<Want>,
+        out: &mut Vec<Effect>,
+    ) {
         self.refresh_shared();
         let mut caught = Vec::new();
-        let mut left = PAGE_BYTES;
+        let mut left = page;
         for want in wants.into_iter().take(MAX_WANTS) {
             if left == 0 {
                 break;
