@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annulus_checker::{Bucket, Conflicts, Fault, Promise, Promises, Record, check_with};
+use annulus_checker::{Bucket, Conflicts, Fault, Promises, Record, check_with};
 use annulus_client::Client;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -450,10 +450,6 @@ fn write_history(recorder: &Recorder, path: &Path) -> Result<(), Trouble> {
 fn promises(kinds: &[&Nemesis]) -> Promises {
     let meets = |name| kinds.iter().any(|nemesis| nemesis.name == name);
     let mut promises = Promises::all();
-    if meets("wipe") {
-        // A node that comes back empty counts in quorums before it has what it had.
-        promises = promises.without(Promise::Stale).without(Promise::Outlived);
-    }
     if meets("clock") {
         promises = promises.with_skew_us(u64::MAX);
     }

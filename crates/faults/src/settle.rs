@@ -1,5 +1,5 @@
-//! After the last fault everything comes to rest: nodes serve, hints are delivered, every key is read from all its owners, and
-//! these then hold the same.
+//! After the last fault everything comes to rest by itself: nodes serve, hints are delivered, and all owners of a key hold the same, though
+//! nobody reads it from more than one. Then every key can be read from all of them.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -135,9 +135,9 @@ impl Observer {
         Ok(())
     }
 
-    /// All that [`Observer::settle`] waits for but for equality; whether it came to be.
+    /// Waits until no node doubts what it holds, and no hint waits; whether it came to be.
     pub(crate) async fn refill(&self, limit: Duration) -> bool {
-        self.ready(limit).await.is_ok() && self.quiet(limit).await.is_ok() && self.read_all(limit).await.is_ok()
+        self.ready(limit).await.is_ok() && self.quiet(limit).await.is_ok()
     }
 
     /// Waits for rest and keeps what each owner holds then; says what does not come to rest.
@@ -146,25 +146,19 @@ impl Observer {
             return vec![why];
         }
         let mut problems: Vec<String> = self.quiet(limit).await.err().into_iter().collect();
-        problems.extend(self.read_all(limit).await.err());
         self.finals(recorder, limit, &mut problems).await;
+        problems.extend(self.read_all(limit).await.err());
         problems
     }
 
     async fn finals(&self, recorder: &Recorder, limit: Duration, problems: &mut Vec<String>) {
         let nodes = self.nodes();
-        let all = options(Quorum::All);
         let end = Instant::now() + limit;
         for (bucket, key) in &self.keys {
             let mut seen: Result<Vec<Seen>, String> = Ok(Vec::new());
             let alike = until(end, async || {
                 seen = self.owners(&nodes, recorder, (bucket, key)).await;
-                let differs = seen.as_ref().is_ok_and(|seen| !are_alike(seen));
-                if differs {
-                    // What repairs here is a read that sees the difference.
-                    let _ = nodes[0].get(bucket, key, &all).await;
-                }
-                seen.is_ok() && !differs
+                seen.as_ref().is_ok_and(|seen| are_alike(seen))
             });
             alike.await;
             match seen {

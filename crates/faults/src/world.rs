@@ -44,7 +44,7 @@ impl World {
         self.cluster.restore()
     }
 
-    /// Looks whether a node that came back empty is refilled: it serves, no hint waits, and every key can be read from all its owners. The
+    /// Looks whether a node that came back empty is refilled: it serves, doubts nothing, and no hint waits. The
     /// world is whole again once that is so, which nobody waits for: other faults may well come in between.
     pub(crate) fn refill(&self) -> Result<(), Trouble> {
         let (observer, is_whole) = (self.observer.clone(), Arc::clone(&self.is_whole));
