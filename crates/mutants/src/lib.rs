@@ -35,8 +35,6 @@ pub enum Mutant {
     JoinDropsSibling,
     /// A context counts for every key.
     ForeignContextAccepted,
-    /// A forward is begun after its sender has given up on it.
-    LateForwardBegun,
     /// A write whose coordinator went away is said to have written nothing.
     LostAttemptForgotten,
     /// An attempt that came too late is taken for another one of the same node.
@@ -71,6 +69,8 @@ pub enum Mutant {
     ClosedUnequal,
     /// An operation whose coordinator is lost or slow is begun by the next one, too.
     OperationTakenOver,
+    /// A directory that peers have seen further on is taken for what it was.
+    OldDiskTrusted,
 }
 
 impl Mutant {
@@ -90,7 +90,6 @@ impl Mutant {
         Mutant::NotFilled,
         Mutant::JoinDropsSibling,
         Mutant::ForeignContextAccepted,
-        Mutant::LateForwardBegun,
         Mutant::LostAttemptForgotten,
         Mutant::LateAnswerEndsAnotherAttempt,
         Mutant::GuardIgnored,
@@ -108,6 +107,7 @@ impl Mutant {
         Mutant::TrustedAfterOne,
         Mutant::ClosedUnheard,
         Mutant::ClosedUnequal,
+        Mutant::OldDiskTrusted,
     ];
 }
 

@@ -517,7 +517,7 @@ impl<E: Engine> Node<E> {
             Some(Recent::Done(reply)) => return answer(Some(reply.clone())),
             None => {}
         }
-        if now.monotonic >= start_by && !planted(Mutant::LateForwardBegun) {
+        if now.monotonic >= start_by {
             // The sender asks another owner by now.
             self.counters.expired += 1;
             return answer(None);

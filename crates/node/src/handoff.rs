@@ -43,6 +43,8 @@ struct Delivery {
     last: u64,
     /// When the owner was last offered something, or took something.
     progress: Instant,
+    /// An offer is out that was not answered yet.
+    is_offered: bool,
 }
 
 /// The state of handoff, which a restart forgets: hints themselves are durable.
@@ -245,6 +247,7 @@ impl<E: Engine> Node<E> {
             delivery.last = last;
         }
         if !offers.is_empty() {
+            self.handoff.deliveries.entry(owner).or_default().is_offered = true;
             out.push(Effect::Send {
                 to: owner,
                 message: Message::HintsWait { offers },
@@ -283,8 +286,13 @@ impl<E: Engine> Node<E> {
         });
     }
 
-    /// An owner lacks these of the hints that it was offered.
+    /// An owner lacks these of the hints that it was offered. An answer counts once: if each of two began the next offer, what is said twice
+    /// on the way would be said ever more often.
     pub(crate) fn on_hints_wanted(&mut self, now: Now, owner: NodeId, sequences: &[u64], out: &mut Vec<Effect>) {
+        let delivery = self.handoff.deliveries.get_mut(&owner);
+        if !delivery.is_some_and(|delivery| std::mem::take(&mut delivery.is_offered)) {
+            return;
+        }
         let offset = self.handoff.offset;
         let sequences = sequences.iter().filter_map(|sequence| sequence.checked_sub(offset));
         let wanted: BTreeSet<u64> = sequences.collect();

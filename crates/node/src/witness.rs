@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use annulus_membership::Witnessed;
+use annulus_mutants::{Mutant, planted};
 use annulus_ring::NodeId;
 
 /// What peers have seen of each other's disks, and what they have seen of this one.
@@ -43,7 +44,8 @@ impl Witness {
 
     /// Whether this node's directory is older than what it once told of, or another one.
     pub(crate) fn contradicts(&self, incarnation: u64, witnessed: Option<Witnessed>) -> bool {
-        witnessed.is_some_and(|said| said.incarnation != incarnation && said.batch > self.opened_at)
+        let is_later = |said: Witnessed| said.incarnation != incarnation && said.batch > self.opened_at;
+        witnessed.is_some_and(is_later) && !planted(Mutant::OldDiskTrusted)
     }
 
     /// What to keep, where there is news.

@@ -63,18 +63,39 @@ fn hunt_one(mutant: Mutant, first: u64) -> Hunted {
 
 /// Where a bug is looked for: all over, but for one that takes a rare order of a few things.
 fn scope(mutant: Mutant) -> Scope {
+    let (faults, workloads, nodes): (&[&str], &[&str], _) = match mutant {
+        Mutant::SameMeansNothingSeen => (&["isolate", "no-catch-up"], &["cycles"], Some(3)),
+        Mutant::SameNodeTwice => (&["isolate", "no-catch-up", "twice"], &["cycles"], Some(3)),
+        Mutant::DoubtIgnored | Mutant::TrustedAfterOne => (
+            &["crossed", "no-catch-up"],
+            &["registers", "churn", "sessions"],
+            Some(3),
+        ),
+        Mutant::OldDiskTrusted => (
+            &["yesterday", "no-catch-up"],
+            &["registers", "churn", "sessions"],
+            Some(3),
+        ),
+        Mutant::ClosedUnheard => (
+            &["isolate", "blackout", "no-handoff"],
+            &["registers", "churn", "lww"],
+            Some(5),
+        ),
+        Mutant::ClosedUnequal => (&["crash", "isolate", "no-catch-up"], &["registers"], Some(3)),
+        Mutant::OverdueHintDropped => (&["isolate", "no-handoff"], &["registers"], Some(5)),
+        Mutant::WholeKeyExpires => (&["slow-link", "isolate"], &["ttl"], None),
+        Mutant::OldTotalAddedTo => (
+            &["blackout", "isolate", "partition", "bridge", "crash"],
+            &["tallies"],
+            None,
+        ),
+        _ => return Scope::default(),
+    };
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-    match mutant {
-        Mutant::SameMeansNothingSeen => Scope {
-            faults: names(&["isolate", "partition", "clog", "one-way", "crash"]),
-            workloads: names(&["cycles"]),
-            measure: None,
-        },
-        Mutant::OldTotalAddedTo => Scope {
-            faults: names(&["blackout", "isolate", "partition", "bridge", "crash"]),
-            workloads: names(&["tallies"]),
-            measure: None,
-        },
-        _ => Scope::default(),
+    Scope {
+        faults: names(faults),
+        workloads: names(workloads),
+        nodes,
+        measure: None,
     }
 }

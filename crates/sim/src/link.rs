@@ -32,11 +32,29 @@ pub(crate) struct Link {
     pub(crate) extra_delay: Nanos,
     /// The next message arrives with a byte changed.
     pub(crate) corrupts: bool,
+    /// Faults that lose what owners tell each other to catch up.
+    pub(crate) without_catch_up: u32,
+    /// Faults that lose hints, and what is said about them.
+    pub(crate) without_handoff: u32,
+    /// Faults that make messages arrive twice.
+    pub(crate) doubled: u32,
     /// The next message of this kind is lost.
     pub(crate) loses: Option<&'static str>,
 }
 
 impl Link {
+    /// Whether faults lose messages of this kind.
+    pub(crate) fn withholds(&self, message: &Message) -> bool {
+        match message {
+            Message::Clocks { .. } | Message::CatchUp { .. } | Message::CaughtUp { .. } => self.without_catch_up > 0,
+            Message::HintsWait { .. }
+            | Message::HintsWanted { .. }
+            | Message::Hint { .. }
+            | Message::HintTaken { .. } => self.without_handoff > 0,
+            _ => false,
+        }
+    }
+
     /// Whether a message of this generation, due at `due`, arrives.
     pub(crate) fn delivers(&self, generation: Generation, due: Nanos) -> bool {
         match generation == self.generation {

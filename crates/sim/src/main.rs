@@ -44,12 +44,15 @@ struct Arguments {
     /// Threads; as many as there are processors by default.
     #[arg(long)]
     jobs: Option<NonZeroUsize>,
-    /// Only these faults, by name, separated by commas.
+    /// These faults, all of them and no others, by name, separated by commas.
     #[arg(long, value_delimiter = ',')]
     faults: Vec<String>,
-    /// Only these workloads, by name, separated by commas.
+    /// These workloads, all of them and no others, by name, separated by commas.
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
+    /// So many nodes, 3 to 9.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(3..=9))]
+    nodes: Option<u8>,
     /// Show all faults and workloads.
     #[arg(long)]
     list: bool,
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
     let scope = Scope {
         faults: arguments.faults.clone(),
         workloads: arguments.workloads.clone(),
+        nodes: arguments.nodes.map(usize::from),
         measure: arguments.measure.then_some((5, 50, 100)),
     };
     if let Err(error) = scope.check() {
@@ -234,7 +238,10 @@ fn narrowed(arguments: &Arguments) -> String {
         .iter()
         .map(|mutant| format!(" --mutant {mutant}"))
         .collect::<String>();
-    list("faults", &arguments.faults) + &list("workloads", &arguments.workloads) + &mutant
+    let nodes = arguments
+        .nodes
+        .map_or(String::new(), |nodes| format!(" --nodes {nodes}"));
+    list("faults", &arguments.faults) + &list("workloads", &arguments.workloads) + &nodes + &mutant
 }
 
 fn print(summary: &Summary, jobs: usize) {

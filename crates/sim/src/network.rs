@@ -134,7 +134,7 @@ impl World {
         let loss = self.network.lost_per_million;
         let is_lost = !self.is_calm && loss > 0 && self.rng.random_ratio(loss, 1_000_000);
         let link = self.link_mut(from, to);
-        if !link.is_up || is_lost {
+        if !link.is_up || is_lost || link.withholds(&message) {
             return;
         }
         if link.loses == Some(message.kind()) {
@@ -165,7 +165,10 @@ impl World {
     fn dispatch(&mut self, from: usize, to: usize, message: Box<Message>) {
         let delay = self.rng.random_range(self.network.delay.0..=self.network.delay.1);
         let twice = self.network.twice_per_million;
-        let is_twice = !self.is_calm && twice > 0 && self.rng.random_ratio(twice, 1_000_000);
+        let is_twice = match self.link(from, to).doubled {
+            0 => !self.is_calm && twice > 0 && self.rng.random_ratio(twice, 1_000_000),
+            _ => self.rng.random_bool(0.5),
+        };
         let now = self.now;
         let link = self.link_mut(from, to);
         let due = (now + delay + link.extra_delay).max(link.last_due);

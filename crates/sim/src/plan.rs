@@ -92,10 +92,13 @@ pub(crate) enum LostNode {
 /// What a plan may draw from.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    /// Only these faults, by name, though they be drawn on demand only; all that hold every promise where it is empty.
+    /// These faults, by name, all of them and no others, though they be drawn on demand only; where it is empty, some of all that hold
+    /// every promise.
     pub faults: Vec<String>,
-    /// Only these workloads, by name.
+    /// These workloads, by name, all of them and no others; some of all where it is empty.
     pub workloads: Vec<String>,
+    /// So many nodes; a drawn number where it is nothing.
+    pub nodes: Option<usize>,
     /// So many nodes, requests a simulated second and simulated seconds, and no faults: for measuring.
     pub measure: Option<(usize, u32, u32)>,
 }
@@ -125,10 +128,8 @@ impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64, scope: &Scope) -> Plan {
         let mut rng = StdRng::seed_from_u64(seed);
-        let nodes = match scope.measure {
-            Some((nodes, ..)) => nodes,
-            None => *[3, 3, 4, 5, 5, 5, 6, 7, 8, 9].choose(&mut rng).unwrap_or(&5),
-        };
+        let drawn = *[3, 3, 4, 5, 5, 5, 6, 7, 8, 9].choose(&mut rng).unwrap_or(&5);
+        let nodes = scope.measure.map(|(nodes, ..)| nodes).or(scope.nodes).unwrap_or(drawn);
         let slow = *[1, 1, 1, 5, 30].choose(&mut rng).unwrap_or(&1);
         let least = rng.random_range(20..500) * MICROSECOND;
         let network = Network {
@@ -156,10 +157,10 @@ impl Plan {
             network,
             sync,
             drift_ppm,
-            style: if rng.random_bool(0.4) {
-                Style::WriteOneReadAll
-            } else {
-                Style::Mixed
+            style: match rng.random_range(0..10) {
+                0..4 => Style::WriteOneReadAll,
+                4 => Style::WriteAllReadOne,
+                _ => Style::Mixed,
             },
             length: rng.random_range(10..60) * SECOND,
             calls: Vec::new(),
@@ -204,7 +205,7 @@ impl Plan {
     fn draw_calls(&mut self, rng: &mut StdRng, scope: &Scope, per_second: u32) {
         let mut mix: Vec<usize> = (0..workloads::ALL.len())
             .filter(|&workload| scope.allows_workload(workloads::ALL[workload].name()))
-            .filter(|_| rng.random_bool(0.35))
+            .filter(|_| !scope.workloads.is_empty() || rng.random_bool(0.35))
             .collect();
         if mix.is_empty() || scope.measure.is_some() {
             mix = vec![workloads::plain(scope)];
@@ -225,7 +226,8 @@ impl Plan {
 
     fn draw_faults(&mut self, rng: &mut StdRng, scope: &Scope) {
         // Now and then only what spares processes, where no restart mends anything; or only what does not.
-        let only = *[None, None, Some(true), Some(false)].choose(rng).unwrap_or(&None);
+        let drawn = *[None, None, Some(true), Some(false)].choose(rng).unwrap_or(&None);
+        let only = drawn.filter(|_| scope.faults.is_empty());
         let allowed: Vec<usize> = (0..faults::ALL.len())
             .filter(|&fault| scope.allows_fault(fault))
             .filter(|&fault| only.is_none_or(|spares| faults::ALL[fault].spares_processes() == spares))
@@ -234,12 +236,23 @@ impl Plan {
             self.hint_bytes = 256 << 20;
             self.max_tasks = 20_000;
         }
-        let mut kinds: Vec<usize> = allowed.iter().copied().filter(|_| rng.random_bool(0.3)).collect();
+        let mut kinds: Vec<usize> = allowed
+            .iter()
+            .copied()
+            .filter(|_| !scope.faults.is_empty() || rng.random_bool(0.3))
+            .collect();
         if kinds.is_empty() {
             kinds.extend(allowed.choose(rng));
         }
         let pause = SECOND / 10 * rng.random_range(5..60);
         let longest = SECOND / 10 * rng.random_range(1..100);
+        kinds.retain(|&fault| {
+            let is_throughout = faults::ALL[fault].bursts() == Bursts::Throughout;
+            if is_throughout {
+                self.draw_burst(rng, 0, longest, fault);
+            }
+            !is_throughout
+        });
         let mut disks_lost = 0;
         let mut at = rng.random_range(0..pause);
         while at < self.length && !kinds.is_empty() {
@@ -258,14 +271,18 @@ impl Plan {
     /// A fault, or several of its kind.
     fn draw_burst(&mut self, rng: &mut StdRng, at: Nanos, longest: Nanos, fault: usize) {
         let (times, step) = match faults::ALL[fault].bursts() {
-            Bursts::Never => (1, 0),
+            Bursts::Never | Bursts::Throughout => (1, 0),
             Bursts::InARow => (rng.random_range(1..30), SECOND / 10),
             Bursts::EndTogether => (rng.random_range(1..4), longest / 4),
         };
         for time in 0..times {
             let lasts = match faults::ALL[fault].bursts() {
                 Bursts::EndTogether => longest - time * step,
-                _ => rng.random_range(1..=longest),
+                Bursts::Throughout => self.length + 2 * longest,
+                _ => {
+                    let least = faults::ALL[fault].least();
+                    rng.random_range(least..=longest.max(2 * least))
+                }
             };
             self.faults.push(PlannedFault {
                 at: at + time * step,

@@ -169,10 +169,10 @@ impl Run<'_> {
         self.advance(end + MILLISECOND - self.world.now);
     }
 
-    /// Before hints have come, owners differ most: all of them are read.
+    /// Before hints have come, owners differ most: all of them are read. Half of the keys are left, as a read mends what it finds.
     fn read_at_once(&mut self) {
         self.advance(700 * MILLISECOND);
-        let keys: Vec<_> = self.clients.keys.iter().cloned().collect();
+        let keys: Vec<_> = self.clients.keys.iter().step_by(2).cloned().collect();
         for (bucket, key) in keys {
             for node in 0..self.world.count() {
                 let call = get_from(&key, Level::All);

@@ -9,10 +9,13 @@ mod clog;
 mod corrupt;
 mod crash;
 mod crash_in_recovery;
+mod crossed;
 mod disk_full;
 mod isolate;
 mod lost_answer;
 mod lost_record;
+mod no_catch_up;
+mod no_handoff;
 mod one_way;
 mod partition;
 mod pause;
@@ -22,6 +25,7 @@ mod reset;
 mod slow_disk;
 mod slow_link;
 mod swapped_disks;
+mod twice;
 mod wipe;
 mod write_error;
 mod yesterday;
@@ -30,6 +34,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
+use crate::queue::Nanos;
 use crate::world::World;
 
 /// What of the promises does not hold after a fault, in this version.
@@ -54,6 +59,8 @@ pub(crate) enum Bursts {
     InARow,
     /// One after the other, and all end at one time.
     EndTogether,
+    /// Once in a run, from its beginning until every other fault is over.
+    Throughout,
 }
 
 /// A kind of fault.
@@ -70,6 +77,10 @@ pub(crate) trait Fault: Sync {
     fn spares_processes(&self) -> bool {
         false
     }
+    /// It says nothing unless it lasts for so long.
+    fn least(&self) -> Nanos {
+        1
+    }
     /// Whether it comes several times in a row.
     fn bursts(&self) -> Bursts {
         Bursts::Never
@@ -81,7 +92,7 @@ pub(crate) trait Fault: Sync {
 }
 
 /// All of them.
-pub(crate) const ALL: [&dyn Fault; 25] = [
+pub(crate) const ALL: [&dyn Fault; 29] = [
     &bit_rot::BitRot,
     &blackout::Blackout,
     &bridge::BRIDGE,
@@ -91,10 +102,13 @@ pub(crate) const ALL: [&dyn Fault; 25] = [
     &corrupt::Corrupt,
     &crash::Crash,
     &crash_in_recovery::CrashInRecovery,
+    &crossed::Crossed,
     &disk_full::DiskFull,
     &isolate::ISOLATE,
     &lost_answer::LostAnswer,
     &lost_record::LostRecord,
+    &no_catch_up::NoCatchUp,
+    &no_handoff::NoHandoff,
     &one_way::ONE_WAY,
     &partition::PARTITION,
     &pause::Pause,
@@ -104,6 +118,7 @@ pub(crate) const ALL: [&dyn Fault; 25] = [
     &slow_disk::SlowDisk,
     &slow_link::SlowLink,
     &swapped_disks::SwappedDisks,
+    &twice::Twice,
     &wipe::Wipe,
     &write_error::WriteError,
     &yesterday::Yesterday,
@@ -151,6 +166,15 @@ impl Dice {
             .filter(|(from, to)| from != to)
             .collect();
         pairs.shuffle(&mut self.0);
+        pairs
+    }
+
+    /// All directed pairs, or those of one node, both ways.
+    pub(crate) fn all_or_of_one(&mut self, world: &World) -> Vec<(usize, usize)> {
+        let one = self.node(world);
+        let is_all = self.chance(40);
+        let mut pairs = self.shuffled_pairs(world);
+        pairs.retain(|&(from, to)| is_all || from == one || to == one);
         pairs
     }
 

@@ -22,6 +22,10 @@ impl Fault for Yesterday {
         Weakens::OneDisk
     }
 
+    fn least(&self) -> Nanos {
+        WITNESSED_WITHIN
+    }
+
     fn begin(&self, world: &mut World, mut dice: Dice) {
         let node = dice.node(world);
         let now = world.now;

@@ -146,6 +146,8 @@ pub(crate) enum Style {
     Mixed,
     /// Writes that one replica has are read from all.
     WriteOneReadAll,
+    /// Writes that all replicas have are read from one.
+    WriteAllReadOne,
 }
 
 /// So many sights of a key are kept.
@@ -161,6 +163,7 @@ impl Seen<'_> {
                 one_of(rng, &[None, None, None, one, quorum, all]),
                 one_of(rng, &[None, None, None, one, quorum, all]),
             ),
+            Style::WriteAllReadOne => (one_of(rng, &[None, one, one, one]), one_of(rng, &[None, all, all, all])),
             Style::WriteOneReadAll => (one_of(rng, &[None, all, all, all]), one_of(rng, &[None, one, one, one])),
         };
         Options {
