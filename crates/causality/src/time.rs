@@ -119,6 +119,10 @@ pub struct SkewError {
     pub wall_millis: u64,
 }
 
+fn is_too_far(stamp: Timestamp, wall_millis: u64) -> bool {
+    u128::from(stamp.millis) > u128::from(wall_millis) + MAX_SKEW.as_millis()
+}
+
 /// Gives stamps that follow the wall clock and never go backwards (Kulkarni et al., "Logical Physical Clocks", 2014).
 ///
 /// ```
@@ -144,13 +148,15 @@ impl HybridClock {
 
     /// A stamp strictly greater than any given or observed before, and not before the wall clock (milliseconds since
     /// the Unix epoch).
+    ///
+    /// Where the wall clock was set back by more than [`MAX_SKEW`], stamps follow it back: peers would refuse all others.
     pub fn now(&mut self, wall_millis: u64) -> Timestamp {
         let wall = Timestamp {
             millis: wall_millis,
             logical: 0,
         };
         let stamp = match self.last {
-            Some(last) if last >= wall => last.successor(),
+            Some(last) if last >= wall && !is_too_far(last, wall_millis) => last.successor(),
             _ => wall,
         };
         self.last = Some(stamp);
@@ -163,10 +169,11 @@ impl HybridClock {
     /// [`SkewError`] where the stamp is more than [`MAX_SKEW`] ahead of `wall_millis`; the clock is unchanged, and what
     /// carried the stamp is to be refused.
     pub fn observe(&mut self, wall_millis: u64, stamp: Timestamp) -> Result<(), SkewError> {
-        if u128::from(stamp.millis) > u128::from(wall_millis) + MAX_SKEW.as_millis() {
+        if is_too_far(stamp, wall_millis) {
             return Err(SkewError { stamp, wall_millis });
         }
-        self.last = self.last.max(Some(stamp));
+        let last = self.last.filter(|last| !is_too_far(*last, wall_millis));
+        self.last = last.max(Some(stamp));
         Ok(())
     }
 }

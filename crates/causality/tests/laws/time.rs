@@ -1,4 +1,4 @@
-//! Stamps only grow, and a clock that runs away takes nobody along.
+//! Stamps grow but where a clock is set back, and a clock that runs away takes nobody along.
 
 use std::time::Duration;
 
@@ -7,12 +7,14 @@ use proptest::prelude::*;
 
 proptest! {
     #[test]
-    fn every_stamp_is_greater_than_all_given_or_observed_before(
-        steps in prop::collection::vec((prop::option::of((0..200_000u64, any::<u16>())), 0..100_000u64), 1..60),
+    fn while_no_clock_is_set_back_every_stamp_is_greater_than_all_given_or_observed_before(
+        steps in prop::collection::vec((prop::option::of((0..200_000u64, any::<u16>())), 0..5_000u64), 1..60),
     ) {
         let mut clock = HybridClock::new();
         let mut greatest: Option<Timestamp> = None;
-        for (observed, wall) in steps {
+        let mut wall = 0;
+        for (observed, passed) in steps {
+            wall += passed;
             match observed {
                 None => {
                     let stamp = clock.now(wall);
@@ -56,6 +58,24 @@ fn a_full_logical_counter_carries_into_the_next_millisecond() {
         )
         .unwrap();
     assert_eq!(clock.now(10), Timestamp { millis: 11, logical: 0 });
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_clock_has_shown_its_stamps_are_taken_by_others(
+        steps in prop::collection::vec((prop::option::of((0..400_000u64, any::<u16>())), 0..300_000u64), 1..60),
+    ) {
+        let mut clock = HybridClock::new();
+        for (observed, wall) in steps {
+            if let Some((millis, logical)) = observed {
+                let _ = clock.observe(wall, Timestamp { millis, logical });
+            }
+            let stamp = clock.now(wall);
+            prop_assert!(stamp.millis >= wall);
+            // A stamp at the very limit may carry into the next millisecond.
+            prop_assert_eq!(HybridClock::new().observe(wall + 1, stamp), Ok(()));
+        }
+    }
 }
 
 #[test]
