@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use annulus_causality::CausalContext;
 use annulus_coordinator::{PartitionLag, PeerLag, ReplicationView};
 use annulus_ring::PartitionId;
-use annulus_storage::Engine;
+use annulus_storage::{Engine, MAX_COUNTER};
 
 use crate::io::Effect;
 use crate::node::Node;
@@ -50,9 +50,9 @@ impl<E: Engine> Node<E> {
             for (partition, told) in &co_owner.told {
                 let clock = self.replica.clock(*partition);
                 let (behind, ahead) = (dots(&clock.difference(told)), dots(&told.difference(clock)));
-                if behind + ahead > 0 {
-                    sum.behind += behind;
-                    sum.ahead += ahead;
+                if behind > 0 || ahead > 0 {
+                    sum.behind = sum.behind.saturating_add(behind);
+                    sum.ahead = sum.ahead.saturating_add(ahead);
                     sum.partitions += 1;
                     let lag = lag_of(&mut partitions, *partition);
                     lag.behind = lag.behind.max(behind);
@@ -80,10 +80,28 @@ fn lag_of(partitions: &mut BTreeMap<PartitionId, PartitionLag>, partition: Parti
     })
 }
 
-/// How many dots there are, but for those of closed actors.
+/// How many dots there are, but for those that never were: of closed actors, and of what a clock that lacks some of one has not.
 fn dots(context: &CausalContext) -> u64 {
-    let open = context
-        .open_ranges()
-        .map(|(_, counters)| counters.end() - counters.start());
-    open.fold(0, |sum, more| sum.saturating_add(more).saturating_add(1))
+    let open = context.open_ranges().map(|(_, counters)| counters);
+    let given = open.filter(|counters| *counters.end() <= MAX_COUNTER);
+    given.fold(0, |sum, counters| {
+        sum.saturating_add(counters.end() - counters.start() + 1)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use annulus_causality::{Actor, Dot};
+
+    use super::*;
+
+    #[test]
+    fn what_a_closed_actor_never_wrote_is_nothing_to_wait_for() {
+        let dot = |incarnation, counter| Dot::new(Actor { node: 7, incarnation }, counter);
+        let mut closed: CausalContext = [dot(9, 1), dot(9, 2)].into_iter().collect();
+        closed.close_below(7, 9);
+        let behind: CausalContext = [dot(3, 1), dot(4, 1)].into_iter().collect();
+        assert_eq!(dots(&closed.difference(&behind)), 2);
+        assert_eq!(dots(&closed.difference(&CausalContext::new())), 2);
+    }
 }
