@@ -84,11 +84,7 @@ fn scope(mutant: Mutant) -> Scope {
         Mutant::ClosedUnequal => (&["crash", "isolate", "no-catch-up"], &["registers"], Some(3)),
         Mutant::OverdueHintDropped => (&["isolate", "no-handoff"], &["registers"], Some(5)),
         Mutant::WholeKeyExpires => (&["slow-link", "isolate"], &["ttl"], None),
-        Mutant::OldTotalAddedTo => (
-            &["blackout", "isolate", "partition", "bridge", "crash"],
-            &["tallies"],
-            None,
-        ),
+        Mutant::OldTotalAddedTo => (&["isolate", "partition", "no-handoff"], &["tallies"], Some(5)),
         _ => return Scope::default(),
     };
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
