@@ -39,13 +39,13 @@ const PAGE_BYTES: usize = 128 << 10;
 const ANSWERS: usize = 4;
 const BREATH: Duration = Duration::from_millis(1);
 /// While clients ask for something, here or at other nodes that need this one for it: one answer, of half the size, in so long.
-const BUSY_BREATH: Duration = Duration::from_millis(4);
+const BUSY_BREATH: Duration = Duration::from_millis(6);
 /// Clients are thought to go on for so long.
 const BUSY: Duration = Duration::from_millis(100);
 /// Partitions in one question: more than fill a page where much is missing.
 const MAX_WANTS: usize = 16;
 /// Questions to one peer that are not answered, or whose answers are not durable: the disk and the other side work meanwhile.
-const MAX_ASKED: usize = 4;
+const MAX_ASKED: usize = 8;
 /// A range that differs is divided into so many.
 const FAN_OUT: u32 = 16;
 /// Ranges in one message, and about so many bytes of clocks.
