@@ -73,6 +73,13 @@ impl CausalContext {
         self.add(Run::all_of(actor));
     }
 
+    /// Every incarnation of the node before this one, closed.
+    pub fn closed_below(node: u64, incarnation: u64) -> Self {
+        let mut closed = Self::new();
+        closed.close_below(node, incarnation);
+        closed
+    }
+
     /// Closes every incarnation of the node before this one, also those that never were: an incarnation of 0 adds nothing.
     pub fn close_below(&mut self, node: u64, incarnation: u64) {
         if let Some(run) = Run::before(node, incarnation) {

@@ -75,6 +75,11 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
+    /// Whether it is further ahead of this wall clock, in milliseconds since the Unix epoch, than clocks may follow: [`MAX_SKEW`].
+    pub fn is_too_far(self, wall_millis: u64) -> bool {
+        u128::from(self.millis) > u128::from(wall_millis) + MAX_SKEW.as_millis()
+    }
+
     /// The next greater stamp; the greatest of all is its own successor.
     fn successor(self) -> Self {
         match self.logical.checked_add(1) {
@@ -119,10 +124,6 @@ pub struct SkewError {
     pub wall_millis: u64,
 }
 
-fn is_too_far(stamp: Timestamp, wall_millis: u64) -> bool {
-    u128::from(stamp.millis) > u128::from(wall_millis) + MAX_SKEW.as_millis()
-}
-
 /// Gives stamps that follow the wall clock and never go backwards (Kulkarni et al., "Logical Physical Clocks", 2014).
 ///
 /// ```
@@ -156,7 +157,7 @@ impl HybridClock {
             logical: 0,
         };
         let stamp = match self.last {
-            Some(last) if last >= wall && !is_too_far(last, wall_millis) => last.successor(),
+            Some(last) if last >= wall && !last.is_too_far(wall_millis) => last.successor(),
             _ => wall,
         };
         self.last = Some(stamp);
@@ -169,10 +170,10 @@ impl HybridClock {
     /// [`SkewError`] where the stamp is more than [`MAX_SKEW`] ahead of `wall_millis`; the clock is unchanged, and what
     /// carried the stamp is to be refused.
     pub fn observe(&mut self, wall_millis: u64, stamp: Timestamp) -> Result<(), SkewError> {
-        if is_too_far(stamp, wall_millis) {
+        if stamp.is_too_far(wall_millis) {
             return Err(SkewError { stamp, wall_millis });
         }
-        let last = self.last.filter(|last| !is_too_far(*last, wall_millis));
+        let last = self.last.filter(|last| !last.is_too_far(wall_millis));
         self.last = last.max(Some(stamp));
         Ok(())
     }

@@ -267,8 +267,7 @@ impl Object {
     /// All owners then have the same of them, and nobody will bring another. While one is not closed, it may have added to an earlier one,
     /// unknown to its successor.
     fn inherited(&self, actor: Actor, standing: Standing) -> CausalContext {
-        let mut finished = CausalContext::new();
-        finished.close_below(actor.node, actor.incarnation);
+        let finished = CausalContext::closed_below(actor.node, actor.incarnation);
         match standing == Standing::Owner && finished.is_subset(self.context()) {
             true => finished,
             false => CausalContext::new(),

@@ -107,6 +107,20 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// Nodes on this machine's loopback, with nothing between them, none of which runs.
+    pub(crate) fn plain(binary: &Path, directory: &Path, nodes: usize) -> Result<Cluster, Trouble> {
+        Cluster::new(&Plan {
+            binary,
+            directory,
+            nodes,
+            advertised: None,
+            ports: &Ports::free(nodes)?,
+            disk_bytes: None,
+            in_namespaces: false,
+            clock_shim: None,
+        })
+    }
+
     /// Nodes that are set up, none of which runs.
     pub(crate) fn new(plan: &Plan<'_>) -> Result<Cluster, Trouble> {
         let addresses = plan.advertised.unwrap_or(&plan.ports.peer);

@@ -13,8 +13,7 @@ use annulus_causality::{CausalContext, Dot, Instant};
 use annulus_mutants::{Mutant, planted};
 use annulus_protocol::{ClosingStep, Message, PartitionDots, Refusal, WriteIdentity};
 use annulus_ring::{NodeId, PartitionId};
-use annulus_storage::Engine;
-use xxhash_rust::xxh3::xxh3_64;
+use annulus_storage::{Engine, clock_hash};
 
 use crate::durable::Completion;
 use crate::io::Effect;
@@ -89,8 +88,10 @@ impl Closing {
     /// Those of these dots that are of incarnations whose writes are taken no more.
     fn frozen_of(&self, dots: &CausalContext) -> CausalContext {
         let mut frozen = CausalContext::new();
-        for (node, below) in self.frozen.iter().filter(|_| !dots.is_empty()) {
-            frozen.union(&dots.before(node.0, *below));
+        for node in dots.nodes() {
+            if let Some(below) = self.frozen.get(&NodeId(node)) {
+                frozen.union(&dots.before(node, *below));
+            }
         }
         frozen
     }
@@ -247,14 +248,13 @@ impl<E: Engine> Node<E> {
 
     /// What this node's partitions have of these incarnations, where that is not closed.
     fn dots_before(&self, node: NodeId, below: u64) -> Vec<PartitionDots> {
-        let mut whole = CausalContext::new();
-        whole.close_below(node.0, below);
+        let whole = CausalContext::closed_below(node.0, below);
         let open = self.replica.partitions().filter_map(|partition| {
             let dots = self.replica.clock(partition).before(node.0, below);
             let is_open = !dots.is_empty() && dots != whole;
             (is_open && self.proves(partition)).then(|| PartitionDots {
                 partition,
-                hash: hash(&dots),
+                hash: clock_hash(&dots),
             })
         });
         open.collect()
@@ -262,8 +262,7 @@ impl<E: Engine> Node<E> {
 
     /// Whether this node is an owner of the partition and not in doubt about it.
     fn proves(&self, partition: PartitionId) -> bool {
-        let is_owner = |ring: &annulus_ring::Ring| ring.preference_list(partition).is_owner(self.me);
-        self.cluster.as_ref().is_some_and(|cluster| is_owner(&cluster.ring)) && !self.replica.is_in_doubt(partition)
+        self.owns(partition) && !self.replica.is_in_doubt(partition)
     }
 
     /// What was counted is durable, and can be told.
@@ -348,8 +347,7 @@ impl<E: Engine> Node<E> {
     }
 
     fn close(&mut self, node: NodeId, below: u64, partitions: Vec<PartitionId>) {
-        let mut closed = CausalContext::new();
-        closed.close_below(node.0, below);
+        let closed = CausalContext::closed_below(node.0, below);
         for partition in partitions {
             // One in doubt has not said what it has; it takes the span with all else that it lacks.
             if self.proves(partition) {
@@ -384,10 +382,4 @@ impl<E: Engine> Node<E> {
         let mut closed = clock.spans().filter(|span| span.is_closed());
         closed.any(|span| *span.incarnations.end() >= self.present_incarnation(NodeId(span.node)))
     }
-}
-
-fn hash(dots: &CausalContext) -> u64 {
-    let mut encoding = Vec::new();
-    dots.encode(&mut encoding);
-    xxh3_64(&encoding)
 }

@@ -4,7 +4,7 @@
 //! answers are late, and both are begun again by the next owner, where `b` comes first: there `a` replaces `b`. The join of the two would
 //! be empty, and both writes were acknowledged. So there is one order that all coordinators keep, that of the stamps.
 
-use annulus_causality::{CausalContext, ConflictPolicy, Dot, MAX_SKEW, Object, Version};
+use annulus_causality::{CausalContext, ConflictPolicy, Dot, Object, Version};
 use annulus_coordinator::Failure;
 use annulus_protocol::WriteIdentity;
 
@@ -34,10 +34,10 @@ impl PassedOn {
 
     fn later_versions<'a>(&'a self, wall_millis: u64, known: &'a Object) -> impl Iterator<Item = &'a (Dot, Version)> {
         let own = (self.identity.modified, self.identity.dot);
-        let latest = u128::from(wall_millis) + MAX_SKEW.as_millis();
-        known.versions().iter().filter(move |(dot, version)| {
-            (version.modified, *dot) > own && u128::from(version.modified.millis) <= latest
-        })
+        known
+            .versions()
+            .iter()
+            .filter(move |(dot, version)| (version.modified, *dot) > own && !version.modified.is_too_far(wall_millis))
     }
 
     /// What this write replaces here: what its client has seen; without that what is known here and is earlier than it, so that where it is

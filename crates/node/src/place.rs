@@ -104,9 +104,13 @@ impl<E: Engine> Node<E> {
     }
 
     pub(crate) fn is_owner(&self, address: &Address) -> bool {
+        self.owns(address.partition)
+    }
+
+    pub(crate) fn owns(&self, partition: PartitionId) -> bool {
         self.cluster
             .as_ref()
-            .is_some_and(|cluster| cluster.ring.preference_list(address.partition).is_owner(self.me))
+            .is_some_and(|cluster| cluster.ring.preference_list(partition).is_owner(self.me))
     }
 
     /// Who takes part in a request about this key.

@@ -289,37 +289,22 @@ impl Run<'_> {
             run.world.all_hold(|usage| usage.partitions_in_doubt == 0)
         })?;
         let owned = self.owned_keys();
-        let mut kept = Ok(());
-        let dropped = self.wait_until(CONVERGES_WITHIN, "what has expired is dropped", |run| {
-            kept = expired::check(&run.world, &owned);
-            kept.is_ok()
-        });
-        if dropped.is_err() {
-            return Err(Violation {
-                promise: "expired versions go",
-                detail: kept.err().unwrap_or_default(),
-            });
-        }
-        let mut differ = Ok(());
-        let same = self.wait_until(CONVERGES_WITHIN, "owners agree", |run| {
-            differ = owners::compare(&run.world, &owned);
-            differ.is_ok()
-        });
-        if same.is_err() {
-            return Err(Violation {
-                promise: "owners agree",
-                detail: differ.err().unwrap_or_default(),
-            });
-        }
+        self.comes_to_hold("expired versions go", |world| expired::check(world, &owned))?;
+        self.comes_to_hold("owners agree", |world| owners::compare(world, &owned))?;
         self.report.converged_in = self.world.now - begin;
-        let mut open = Ok(());
-        let closed = self.wait_until(CONVERGES_WITHIN, "finished incarnations are closed", |run| {
-            open = clocks::check(&run.world);
-            open.is_ok()
+        self.comes_to_hold("clocks stay small", clocks::check)
+    }
+
+    /// A promise about what is stored, which holds soon after the last fault; where it does not, that says what was seen last.
+    fn comes_to_hold(&mut self, promise: &'static str, check: impl Fn(&World) -> Result<(), String>) -> Stage {
+        let mut seen = Ok(());
+        let holds = self.wait_until(CONVERGES_WITHIN, promise, |run| {
+            seen = check(&run.world);
+            seen.is_ok()
         });
-        closed.map_err(|violation| Violation {
-            promise: "clocks stay small",
-            detail: open.err().unwrap_or(violation.detail),
+        holds.map_err(|_| Violation {
+            promise,
+            detail: seen.err().unwrap_or_default(),
         })
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::arguments::Figures;
-use crate::cluster::{Cluster, Plan, Ports};
+use crate::cluster::Cluster;
 use crate::run::{Interrupts, await_ready};
 use crate::settle::Observer;
 use crate::trouble::Trouble;
@@ -94,16 +94,7 @@ struct Stage {
 
 impl Stage {
     async fn new(arguments: &Figures, directory: &Path) -> Result<Stage, Trouble> {
-        let mut cluster = Cluster::new(&Plan {
-            binary: &arguments.tested.annulus,
-            directory,
-            nodes: NODES,
-            advertised: None,
-            ports: &Ports::free(NODES)?,
-            disk_bytes: None,
-            in_namespaces: false,
-            clock_shim: None,
-        })?;
+        let mut cluster = Cluster::plain(&arguments.tested.annulus, directory, NODES)?;
         cluster.restore()?;
         await_ready(&Observer::new(cluster.urls(), Vec::new()), &mut cluster).await?;
         let probe = Probe::new(&cluster.urls())?;

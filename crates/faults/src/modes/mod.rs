@@ -5,13 +5,12 @@ mod loss;
 mod table;
 
 use std::num::NonZeroU8;
-use std::path::Path;
 
 use annulus_client::{Client, Durability, Options, Put, Quorum};
 use tempfile::TempDir;
 
 use crate::arguments::Modes;
-use crate::cluster::{Cluster, Plan, Ports};
+use crate::cluster::Cluster;
 use crate::run::{Interrupts, await_ready};
 use crate::settle::Observer;
 use crate::trouble::Trouble;
@@ -92,7 +91,7 @@ pub(crate) async fn run(arguments: &Modes) -> Result<Option<Table>, Trouble> {
     for mode in &MODES {
         // A cluster of its own: no mode pays for what an earlier one has stored.
         let home = TempDir::with_prefix("annulus-modes-")?;
-        let mut cluster = cluster(&arguments.tested.annulus, home.path())?;
+        let mut cluster = Cluster::plain(&arguments.tested.annulus, home.path(), NODES)?;
         eprintln!("{} ({})", mode.name, mode.parameters());
         let row = tokio::select! {
             row = measure(arguments, mode, &mut cluster) => row?,
@@ -101,19 +100,6 @@ pub(crate) async fn run(arguments: &Modes) -> Result<Option<Table>, Trouble> {
         rows.push(row);
     }
     Ok(Some(Table::new(arguments, rows)))
-}
-
-fn cluster(binary: &Path, directory: &Path) -> Result<Cluster, Trouble> {
-    Cluster::new(&Plan {
-        binary,
-        directory,
-        nodes: NODES,
-        advertised: None,
-        ports: &Ports::free(NODES)?,
-        disk_bytes: None,
-        in_namespaces: false,
-        clock_shim: None,
-    })
 }
 
 async fn measure(arguments: &Modes, mode: &'static Mode, cluster: &mut Cluster) -> Result<Measured, Trouble> {

@@ -14,8 +14,6 @@ mod disk_full;
 mod isolate;
 mod lost_answer;
 mod lost_record;
-mod no_catch_up;
-mod no_handoff;
 mod one_way;
 mod partition;
 mod pause;
@@ -25,7 +23,7 @@ mod reset;
 mod slow_disk;
 mod slow_link;
 mod swapped_disks;
-mod twice;
+mod throughout;
 mod wipe;
 mod write_error;
 mod yesterday;
@@ -107,8 +105,8 @@ pub(crate) const ALL: [&dyn Fault; 29] = [
     &isolate::ISOLATE,
     &lost_answer::LostAnswer,
     &lost_record::LostRecord,
-    &no_catch_up::NoCatchUp,
-    &no_handoff::NoHandoff,
+    &throughout::NO_CATCH_UP,
+    &throughout::NO_HANDOFF,
     &one_way::ONE_WAY,
     &partition::PARTITION,
     &pause::Pause,
@@ -118,7 +116,7 @@ pub(crate) const ALL: [&dyn Fault; 29] = [
     &slow_disk::SlowDisk,
     &slow_link::SlowLink,
     &swapped_disks::SwappedDisks,
-    &twice::Twice,
+    &throughout::TWICE,
     &wipe::Wipe,
     &write_error::WriteError,
     &yesterday::Yesterday,

@@ -24,8 +24,7 @@ pub(crate) fn check(world: &World) -> Result<(), String> {
         for partition in replica.partitions() {
             for &(node, life) in &lives {
                 let finished = replica.clock(partition).before(node, life);
-                let mut closed = CausalContext::new();
-                closed.close_below(node, life);
+                let closed = CausalContext::closed_below(node, life);
                 if !finished.is_empty() && finished != closed {
                     return Err(format!("n{} has {finished} open in partition {partition}", index + 1));
                 }

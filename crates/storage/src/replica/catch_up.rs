@@ -268,9 +268,7 @@ impl<E: Engine> Replica<E> {
         supplied: Supplied,
         clock: &CausalContext,
     ) -> Result<Joined, ApplyError> {
-        let mut dots = supplied.dots;
-        dots.extend(supplied.object.dots());
-        check_plausible(&dots)?;
+        let dots = brought(supplied.dots, &supplied.object)?;
         let key = object_key(&supplied.address);
         let (before, after) = self.joined(partition, &key, supplied.object.fill(clock))?;
         Ok(Joined {
@@ -396,9 +394,7 @@ impl<E: Engine> Replica<E> {
         for Supplied { address, dots, object } in objects {
             let key = object_key(&address);
             if address.partition == partition && key >= from && key < end {
-                let mut dots = dots;
-                dots.extend(object.dots());
-                check_plausible(&dots)?;
+                let dots = brought(dots, &object)?;
                 let before = held
                     .remove(&key)
                     .map_or(Ok(Object::default()), |frame| read_object(&key, frame))?;
@@ -528,7 +524,14 @@ impl<E: Engine> Replica<E> {
     }
 }
 
-fn read_object(key: &[u8], frame: Bytes) -> Result<Object, EngineError> {
+/// What an object brings: dots of its key, and those of its versions.
+fn brought(mut dots: CausalContext, object: &Object) -> Result<CausalContext, ApplyError> {
+    dots.extend(object.dots());
+    check_plausible(&dots)?;
+    Ok(dots)
+}
+
+pub(super) fn read_object(key: &[u8], frame: Bytes) -> Result<Object, EngineError> {
     let payload = record::open(Space::Object, key, frame)?;
     record::decode(Space::Object, key, payload, Object::decode)
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use annulus_causality::{CausalContext, DecodeError, Object, Reader, put_u8, put_varint};
+use annulus_causality::{CausalContext, DecodeError, Reader, put_u8, put_varint};
 use annulus_ring::{Address, PartitionId};
 use bytes::Bytes;
 
+use super::catch_up::read_object;
 use super::{CLOCKS, Replica, SCOPE_OFFSET, expiry, object_key, position_of};
 use crate::engine::{Engine, EngineError, Space};
 use crate::fingerprint::{self, SUB_RANGES, sub_range_of};
@@ -157,8 +158,7 @@ impl<E: Engine> Replica<E> {
             );
             let (frames, _) = self.frames(&from, &until, usize::MAX)?;
             for (key, frame) in frames {
-                let payload = record::open(Space::Object, &key, frame)?;
-                let object = record::decode(Space::Object, &key, payload, Object::decode)?;
+                let object = read_object(&key, frame)?;
                 let scope = key.slice(SCOPE_OFFSET..);
                 index::stage(&mut self.staged, scope, Liveness::Absent, Liveness::of(&object));
                 expiry::stage(&mut self.staged, &key, None, &object);
@@ -181,14 +181,20 @@ impl<E: Engine> Replica<E> {
         Ok(bytes)
     }
 
+    /// Whether a sub-range holds what its fingerprint says, and how many bytes that are.
+    fn is_proved(&self, partition: PartitionId, index: usize) -> Result<(bool, usize), EngineError> {
+        let mut proof = Proof::default();
+        let bytes = self.prove_sub_range(partition, index, &mut proof)?;
+        let is_proved = proof.damaged.is_empty() && proof.sums[index] == self.fingerprints(partition)[index];
+        Ok((is_proved, bytes))
+    }
+
     /// # Errors
     /// Where a sub-range does not hold what its fingerprint says.
     pub(super) fn check_sub_range(&self, partition: PartitionId, index: usize) -> Result<(), EngineError> {
-        let mut proof = Proof::default();
-        self.prove_sub_range(partition, index, &mut proof)?;
-        match proof.damaged.is_empty() && proof.sums[index] == self.fingerprints(partition)[index] {
-            true => Ok(()),
-            false => Err(record::damaged(
+        match self.is_proved(partition, index)? {
+            (true, _) => Ok(()),
+            (false, _) => Err(record::damaged(
                 Space::Object,
                 &self.sub_range_start(partition, index),
                 "the records from here on are not what their fingerprint says",
@@ -197,9 +203,7 @@ impl<E: Engine> Replica<E> {
     }
 
     fn prove(&self, key: Bytes, frame: Bytes, proof: &mut Proof) {
-        let object = record::open(Space::Object, &key, frame)
-            .and_then(|payload| record::decode(Space::Object, &key, payload, Object::decode));
-        match object {
+        match read_object(&key, frame) {
             Ok(object) => {
                 let sum = &mut proof.sums[usize::from(sub_range_of(position_of(&key), self.partitions))];
                 *sum = sum.wrapping_add(fingerprint::of(&key[SCOPE_OFFSET..], &object));
@@ -269,9 +273,9 @@ impl<E: Engine> Replica<E> {
                     scrubbed.next = Some((partition, index));
                     return Ok(scrubbed);
                 }
-                let (mut proof, place) = (Proof::default(), usize::from(index));
-                scrubbed.bytes += self.prove_sub_range(partition, place, &mut proof)?;
-                if !proof.damaged.is_empty() || proof.sums[place] != self.fingerprints(partition)[place] {
+                let (is_proved, bytes) = self.is_proved(partition, usize::from(index))?;
+                scrubbed.bytes += bytes;
+                if !is_proved {
                     scrubbed.damaged.insert(partition);
                 }
             }
